@@ -1,0 +1,1 @@
+"""Stage `capture`: frames from cameras, streams, files and pictures."""

@@ -1,0 +1,47 @@
+"""What a source of frames is. One file a variant beside this one; the camera's supervisor (runtime) knows only this page.
+
+A source opens in `frames()`, not when it is made, so that making one never blocks. It yields frames until it ends (a file
+that is not looped), until `close()` is called from another thread, or until it fails with a `CaptureError` that says what
+was found and how to mend it; the supervisor then makes a new one after a while. It never repairs itself in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgevision.clock import SYSTEM_CLOCK, Clock
+from edgevision.types import Frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceContext:
+    """What every source is told beside its own options."""
+
+    camera: str
+    fps: float | None = None
+    """Frames per second that are wanted; None is all there are. Unwanted frames are skipped before they are decoded where
+    the source can, are not counted as drops, and take no sequence number."""
+    clock: Clock = SYSTEM_CLOCK
+
+
+class FrameSource(Protocol):
+    """A camera, stream, file or folder."""
+
+    @property
+    def live(self) -> bool:
+        """True where pictures come whether we are ready or not (newest wins); False where the source waits for us."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Open, then yield frames as they come, `sequence` counting up from 0.
+
+        Raises:
+            CaptureError: it cannot be opened, or it broke off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop `frames()` soon, from any thread, and let go of the device; may be called twice."""
+        ...

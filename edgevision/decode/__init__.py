@@ -1,0 +1,1 @@
+"""Stage `decode`: output tensors become predictions: one file a model family."""

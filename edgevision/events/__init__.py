@@ -1,0 +1,1 @@
+"""Stage `events`: predictions become events: one file a rule."""

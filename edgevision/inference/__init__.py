@@ -1,0 +1,1 @@
+"""Stage `inference`: tensors in, tensors out: one file a runtime."""

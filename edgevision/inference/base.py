@@ -1,0 +1,59 @@
+"""What a backend is: tensors in, tensors out, by name, in the model's own dtypes. It never sees a picture or a box.
+
+One file a runtime. A backend is handed the model as bytes that have been checked already (`ModelFile`), so that no runtime
+ever reads a byte that is not the one that was proved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgevision.types import Tensors, TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A model's bytes, checked for size and sha256 against its manifest."""
+
+    name: str
+    """For messages: the file's path or the model's name."""
+    content: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendContext:
+    """What every backend is told beside its own options."""
+
+    threads: int = 1
+    """Threads of one inference."""
+    expected_fps: float | None = None
+    """Frames per second that all cameras of this model ask for together; None is as many as can be had. Backends whose
+    threads can spin choose by it (a paced daemon must not burn a core waiting)."""
+
+
+class Backend(Protocol):
+    """A loaded model."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The model's inputs, in its own order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The model's outputs, in its own order."""
+        ...
+
+    def run(self, tensors: Tensors) -> Tensors:
+        """One inference. The result is valid until the next `run`.
+
+        Raises:
+            InferenceError: the runtime failed, or the tensors do not fit the model.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the runtime's memory and threads; may be called twice."""
+        ...

@@ -1,0 +1,1 @@
+"""Stage `preprocess`: a frame becomes the model's input tensor."""

@@ -1,0 +1,1 @@
+"""Stage `publish`: messages leave the house: one file a sink."""

@@ -1,0 +1,107 @@
+"""A plug-in is a file: `load("decode", "yolox")` is `edgevision/decode/yolox.py`, and nothing else has to be edited.
+
+A plug-in module holds `Options`, a pydantic model of what the user may set, and `create(...)`, which returns the stage's
+protocol (see the stage's `base.py`). A module is imported only when it is named, and imports its SDK only inside
+`create`, so that a config can be checked on a machine without the SDK. Packages outside join through the entry point group
+`edgevision.<stage>`, whose value is the module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol, TypeAlias, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from edgevision.errors import PluginError, UsageError
+
+Stage: TypeAlias = Literal["capture", "preprocess", "inference", "decode", "events", "publish"]
+STAGES: tuple[Stage, ...] = ("capture", "preprocess", "inference", "decode", "events", "publish")
+
+
+class Options(BaseModel):
+    """Base of every plug-in's options: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin(Protocol):
+    """What a plug-in module holds; the arguments of `create` are told by the stage's `base.py`."""
+
+    Options: type[Options]
+
+    def create(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the stage's object."""
+        ...
+
+
+@lru_cache(maxsize=None)
+def _outside(stage: Stage) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"edgevision.{stage}")}
+
+
+@lru_cache(maxsize=None)
+def _inside(stage: Stage) -> frozenset[str]:
+    folder = Path(__file__).parent / stage
+    return frozenset(
+        path.stem for path in folder.glob("*.py") if path.stem != "base" and not path.stem.startswith("_")
+    )
+
+
+def available(stage: Stage) -> tuple[str, ...]:
+    """Names of all plug-ins of a stage, sorted: our own files and those of installed packages."""
+    return tuple(sorted(_inside(stage) | _outside(stage).keys()))
+
+
+def load(stage: Stage, name: str) -> Plugin:
+    """Import the plug-in `name` of `stage`.
+
+    Raises:
+        UsageError: nothing has this name; the message lists what there is.
+        PluginError: it exists but cannot be imported, or is not a plug-in.
+    """
+    if name in _inside(stage):
+        module: ModuleType = importlib.import_module(f"edgevision.{stage}.{name}")
+    elif name in _outside(stage):
+        point = _outside(stage)[name]
+        try:
+            module = point.load()
+        except ImportError as error:
+            raise PluginError(f"{stage} plug-in {name!r} ({point.value}) cannot be imported: {error}") from error
+    else:
+        raise UsageError(unknown_name(f"{stage} type", name, available(stage)))
+    if not (isinstance(getattr(module, "Options", None), type) and callable(getattr(module, "create", None))):
+        raise PluginError(f"{stage} plug-in {name!r} is no plug-in: {module!r} must hold `Options` and `create`")
+    return cast("Plugin", module)
+
+
+def unknown_name(what: str, name: str, known: tuple[str, ...] | list[str]) -> str:
+    """The text for a name that nobody knows: the nearest one first, then all."""
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {what} {name!r}; {hint}known: {', '.join(known) if known else 'none'}"
+
+
+def require(module: str, *, package: str, purpose: str) -> ModuleType:
+    """Import an SDK, or say in one line which package brings it.
+
+    Args:
+        module: dotted name to import.
+        package: what to give to pip, `edgevision[onnxrt]`.
+        purpose: what needs it, for the message.
+
+    Raises:
+        PluginError: it is not installed, or is installed and broken; the two are told apart.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            raise PluginError(f"{purpose} needs {module}: pip install '{package}'") from error
+        raise PluginError(f"{purpose} needs {module}, which is installed but cannot be imported: {error}") from error
