@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -26,9 +26,9 @@ STAGES: tuple[Stage, ...] = ("capture", "preprocess", "inference", "decode", "ev
 
 
 class Options(BaseModel):
-    """Base of every plug-in's options: frozen, unknown keys refused."""
+    """Base of every plug-in's options: frozen; unknown keys, infinities and NaN are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Plugin(Protocol):
@@ -41,17 +41,15 @@ class Plugin(Protocol):
         ...
 
 
-@lru_cache(maxsize=None)
+@cache
 def _outside(stage: Stage) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"edgevision.{stage}")}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _inside(stage: Stage) -> frozenset[str]:
     folder = Path(__file__).parent / stage
-    return frozenset(
-        path.stem for path in folder.glob("*.py") if path.stem != "base" and not path.stem.startswith("_")
-    )
+    return frozenset(path.stem for path in folder.glob("*.py") if path.stem != "base" and not path.stem.startswith("_"))
 
 
 def available(stage: Stage) -> tuple[str, ...]:

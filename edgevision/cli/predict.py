@@ -1,0 +1,200 @@
+"""`edgevision predict`: a model on pictures, folders and videos, without a camera or a broker."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgevision.cli._app import new_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgevision.errors import ImageError
+    from edgevision.types import Frame, Predictions, StageTimes
+
+app = new_app()
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's name or folder, or an .onnx or .tflite file.")
+    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER|VIDEO...", help="What to look at.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each picture or frame.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write pictures with boxes or labels drawn into this folder.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="onnxrt or litert.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
+    confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Drop predictions below this.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.001, help="Look at this many frames per second of a video.")
+    ] = None,
+    like: Annotated[str | None, typer.Option(help="For a bare model file: a model that is built alike.")] = None,
+) -> None:
+    """Run a model on pictures, folders of pictures, and videos.
+
+    A picture that cannot be read is told, the others go on, and the exit status is 6.
+
+    \b
+    Examples:
+      edgevision predict efficientnet-lite0 photo.jpg
+      edgevision predict yolox-nano pictures/ --save drawn/
+      edgevision predict yolox_nano.onnx line.mp4 --like yolox-nano --fps 2 --json
+    """
+    from edgevision import assembly, logs
+    from edgevision.errors import CaptureError, ImageError, StateError, UsageError
+
+    logs.configure(level="warning")
+    missing = [str(path) for path in inputs if not path.exists()]
+    if missing:
+        raise UsageError(f"{missing[0]}: no such file or folder")
+    if save is not None:
+        try:
+            save.mkdir(parents=True, exist_ok=True)
+        except OSError as failure:
+            raise StateError(f"{save}: cannot be made: {failure.strerror or failure}") from failure
+    loaded = assembly.load_model(model, backend=backend, threads=threads, confidence=confidence, like=like)
+    report = _JsonLines() if as_json else _Table()
+    unreadable = 0
+    for path in inputs:
+        try:
+            for name, frame in _frames(path, fps):
+                if isinstance(frame, ImageError):
+                    unreadable += 1
+                    typer.echo(f"edgevision: warning: {frame}", err=True)
+                    continue
+                predictions, times = loaded.run(frame)
+                report.add(name, frame, predictions, times)
+                if save is not None:
+                    _save(save, name, frame, predictions)
+        except CaptureError as failure:
+            unreadable += 1
+            typer.echo(f"edgevision: warning: {failure}", err=True)
+    report.close()
+    loaded.close()
+    if unreadable:
+        raise ImageError(f"{unreadable} of the inputs could not be read and were left out")
+
+
+def _frames(path: Path, fps: float | None) -> Iterator[tuple[str, Frame | ImageError]]:
+    """Every picture of an input with a name for it; a picture that cannot be read comes as its error."""
+    from edgevision import registry
+    from edgevision.capture.base import SourceContext
+    from edgevision.capture.images import IMAGE_SUFFIXES, image_files
+
+    if path.is_dir():
+        for file in image_files(path):
+            yield str(file), _picture(file)
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        yield str(path), _picture(path)
+    else:
+        plugin = registry.load("capture", "opencv")
+        options = plugin.Options.model_validate({"url": str(path), "pace": "max"})
+        source = plugin.create(options, SourceContext(camera=str(path), fps=fps))
+        for frame in source.frames():
+            yield f"{path}#{frame.sequence}", frame
+
+
+def _picture(file: Path) -> Frame | ImageError:
+    import time
+
+    from edgevision.capture.images import read_image
+    from edgevision.errors import ImageError
+    from edgevision.types import Frame
+
+    try:
+        image = read_image(file)
+    except ImageError as failure:
+        return failure
+    return Frame(
+        image=image,
+        camera=str(file),
+        sequence=0,
+        captured_at_ns=time.time_ns(),
+        captured_mono_ns=time.monotonic_ns(),
+    )
+
+
+def _rows(predictions: Predictions) -> list[dict[str, Any]]:
+    from edgevision.messages import prediction_items
+
+    return [item.model_dump(exclude={"track_id"}) for item in prediction_items(predictions)]
+
+
+class _JsonLines:
+    """One JSON object a line."""
+
+    def add(self, name: str, frame: Frame, predictions: Predictions, times: StageTimes) -> None:
+        height, width = frame.image.shape[:2]
+        line = {
+            "file": name,
+            "width": width,
+            "height": height,
+            "predictions": _rows(predictions),
+            "latency_ms": {
+                "preprocess": round(times.preprocess_ns / 1e6, 3),
+                "inference": round(times.inference_ns / 1e6, 3),
+                "decode": round(times.decode_ns / 1e6, 3),
+            },
+        }
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class _Table:
+    """A table for people, printed when all is done."""
+
+    def __init__(self) -> None:
+        from rich.table import Table
+
+        self._table = Table(box=None, pad_edge=False, header_style="bold")
+        self._table.add_column("picture", overflow="fold")
+        self._table.add_column("label")
+        self._table.add_column("confidence", justify="right")
+        self._table.add_column("box (xyxy px)")
+        self._table.add_column("ms", justify="right")
+
+    def add(self, name: str, _frame: Frame, predictions: Predictions, times: StageTimes) -> None:
+        spent_ms = f"{(times.preprocess_ns + times.inference_ns + times.decode_ns) / 1e6:.1f}"
+        rows = _rows(predictions)
+        if not rows:
+            self._table.add_row(name, "(nothing)", "", "", spent_ms)
+        for index, row in enumerate(rows):
+            box = " ".join(f"{edge:.0f}" for edge in row.get("xyxy", ()))
+            first = index == 0
+            self._table.add_row(
+                name if first else "", row["label"], f"{row['confidence']:.3f}", box, spent_ms if first else ""
+            )
+
+    def close(self) -> None:
+        from rich.console import Console
+
+        Console(soft_wrap=not sys.stdout.isatty()).print(self._table)
+
+
+def _save(folder: Path, name: str, frame: Frame, predictions: Predictions) -> None:
+    from edgevision.drawing import draw, encode_jpeg
+    from edgevision.errors import StateError
+
+    path, _, number = name.partition("#")
+    stem = Path(path).name.replace(".", "_") + (f"-{int(number):06d}" if number else "")
+    target = folder / f"{stem}.jpg"
+    temporary = folder / f".{stem}.part"
+    try:
+        temporary.write_bytes(encode_jpeg(draw(frame.image, predictions), 92))
+        temporary.replace(target)
+    except OSError as failure:
+        temporary.unlink(missing_ok=True)
+        raise StateError(f"{target}: cannot be written: {failure.strerror or failure}") from failure

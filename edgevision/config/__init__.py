@@ -1,0 +1,66 @@
+"""The daemon's config: YAML in, frozen values out, or every fault at once with file, line and fix.
+
+The document is read with its places (`documents`), secrets are put in (`secrets`), the whole is checked against the models
+in `sections`, and then what no single value shows (`checks`). Nothing is opened: no camera, no broker, no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgevision import documents
+from edgevision.config.checks import cross_check
+from edgevision.config.secrets import Secrets
+from edgevision.config.sections import (
+    CameraSection,
+    Choice,
+    Config,
+    LoggingSection,
+    ModelSection,
+    MqttSection,
+    RuleSection,
+    SnapshotSection,
+)
+from edgevision.environment import variables
+from edgevision.errors import ConfigError, Fault
+
+__all__ = [
+    "CameraSection",
+    "Choice",
+    "Config",
+    "LoggingSection",
+    "ModelSection",
+    "MqttSection",
+    "RuleSection",
+    "SnapshotSection",
+    "from_document",
+    "load",
+]
+
+
+def load(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check a config file.
+
+    Raises:
+        ConfigError: every fault in it.
+    """
+    return from_document(documents.read(path, error=ConfigError), environ=environ, folder=path.parent)
+
+
+def from_document(document: documents.Document, *, folder: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Check a config that has been read; `folder` is where relative paths of secrets begin."""
+    found: list[Fault] = []
+    if isinstance(document.data, dict):
+        resolver = Secrets(document, variables() if environ is None else environ, folder)
+        document = resolver.document()
+        found += resolver.faults
+    config: Config | None = None
+    try:
+        config = documents.validate(document, Config, error=ConfigError)
+    except ConfigError as failure:
+        found += failure.faults
+    found += cross_check(document, config)
+    if found or config is None:
+        raise ConfigError(document.file, found)
+    return config

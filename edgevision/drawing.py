@@ -1,0 +1,86 @@
+"""Drawing predictions into pictures, and JPEG: for snapshots and for `predict --save`."""
+
+from __future__ import annotations
+
+from colorsys import hsv_to_rgb
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevision.errors import ImageError
+from edgevision.types import Classifications, Detections, Predictions, label_of
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw(image: NDArray[np.uint8], predictions: Predictions) -> NDArray[np.uint8]:
+    """A copy of a picture, (H, W, 3) BGR, with boxes and labels drawn; line widths follow the picture's size."""
+    canvas = image.copy()
+    scale = max(0.4, min(canvas.shape[:2]) / 900)
+    if isinstance(predictions, Detections):
+        _draw_boxes(canvas, predictions, scale)
+    elif isinstance(predictions, Classifications):
+        y = 0
+        for class_id, confidence in zip(predictions.class_id.tolist(), predictions.confidence.tolist(), strict=True):
+            text = f"{label_of(predictions.labels, class_id)} {confidence:.2f}"
+            y += _write(canvas, text, (0, y), _color(class_id), scale)
+    return canvas
+
+
+def _draw_boxes(canvas: NDArray[np.uint8], found: Detections, scale: float) -> None:
+    thickness = max(1, round(2 * scale))
+    rows = zip(found.xyxy.round().astype(int).tolist(), found.class_id.tolist(), found.confidence.tolist(), strict=True)
+    # The surest is drawn last, on top.
+    for (left, top, right, bottom), class_id, confidence in reversed(list(rows)):
+        color = _color(class_id)
+        cv2.rectangle(canvas, (left, top), (right, bottom), color, thickness)
+        _write(canvas, f"{label_of(found.labels, class_id)} {confidence:.2f}", (left, top), color, scale, above=True)
+
+
+def _write(
+    canvas: NDArray[np.uint8],
+    text: str,
+    corner: tuple[int, int],
+    color: tuple[int, int, int],
+    scale: float,
+    *,
+    above: bool = False,
+) -> int:
+    """Text on a filled plate that stays inside the picture; returns the plate's height in pixels."""
+    ascii_text = text.encode("ascii", "replace").decode()  # Hershey fonts hold ASCII only
+    thickness = max(1, round(scale))
+    (width, height), baseline = cv2.getTextSize(ascii_text, _FONT, 0.6 * scale, thickness)
+    plate = height + baseline + 2
+    left = max(0, min(corner[0], canvas.shape[1] - width - 4))
+    top = max(0, corner[1] - plate if above else corner[1])
+    cv2.rectangle(canvas, (left, top), (left + width + 4, top + plate), color, cv2.FILLED)
+    ink = (0, 0, 0) if 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2] > 127 else (255, 255, 255)
+    cv2.putText(canvas, ascii_text, (left + 2, top + height + 1), _FONT, 0.6 * scale, ink, thickness, cv2.LINE_AA)
+    return plate
+
+
+def _color(class_id: int) -> tuple[int, int, int]:
+    """A colour of its own for each class, BGR: steps of the golden ratio spread the hues."""
+    red, green, blue = hsv_to_rgb(class_id * 0.61803398875 % 1, 0.8, 0.95)
+    return int(blue * 255), int(green * 255), int(red * 255)
+
+
+def shrink(image: NDArray[np.uint8], max_width: int) -> NDArray[np.uint8]:
+    """The picture, at most `max_width` pixels wide; the same array where it is already."""
+    height, width = image.shape[:2]
+    if width <= max_width:
+        return image
+    size = (max_width, max(1, round(height * max_width / width)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """A picture as JPEG; raises ImageError where it cannot be one (a side over 65,500 pixels)."""
+    try:
+        _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    except cv2.error as failure:
+        raise ImageError(
+            f"a picture of {image.shape[1]}x{image.shape[0]} cannot be made a JPEG: {failure.err}"
+        ) from failure
+    return data.tobytes()

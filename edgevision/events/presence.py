@@ -1,0 +1,89 @@
+"""Rule `presence`: an object or class comes and goes.
+
+It says `appeared` when a label has been seen in `frames` frames running, and `disappeared` when it has been missing for
+as many: one flickering frame is no event. A classifier sees a label when it is its first choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from edgevision import registry
+from edgevision.errors import UsageError
+from edgevision.events.base import Rule, RuleContext
+from edgevision.types import Classifications, Detections, Event, Frame, Predictions
+
+
+class Options(registry.Options):
+    """What the user may set."""
+
+    label: str
+    """The class to watch for."""
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Count only predictions that are at least this sure."""
+    frames: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """How many frames running must agree before it is an event."""
+
+
+class Presence:
+    """Watches for one label on one camera."""
+
+    def __init__(self, options: Options, context: RuleContext, class_id: int) -> None:
+        """`class_id` is the label's."""
+        self._options = options
+        self._context = context
+        self._class_id = class_id
+        self._present = False
+        self._disagreeing = 0
+
+    def update(self, frame: Frame, predictions: Predictions) -> Sequence[Event]:
+        """`appeared` or `disappeared`, once each time."""
+        surest = self._surest(predictions)
+        if (surest is not None) == self._present:
+            self._disagreeing = 0
+            return ()
+        self._disagreeing += 1
+        if self._disagreeing < self._options.frames:
+            return ()
+        self._present, self._disagreeing = not self._present, 0
+        confidence, box = surest if surest is not None else (None, None)
+        event = Event(
+            kind="appeared" if self._present else "disappeared",
+            camera=self._context.camera,
+            rule=self._context.name,
+            occurred_at_ns=frame.captured_at_ns,
+            label=self._options.label,
+            confidence=confidence,
+            box=box,
+        )
+        return (event,)
+
+    def _surest(self, predictions: Predictions) -> tuple[float, tuple[float, float, float, float] | None] | None:
+        """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""
+        if not isinstance(predictions, Detections | Classifications):
+            return None
+        candidates = predictions.class_id[:1] if isinstance(predictions, Classifications) else predictions.class_id
+        matches = (candidates == self._class_id).nonzero()[0]
+        if len(matches) == 0 or predictions.confidence[matches[0]] < self._options.confidence:
+            return None
+        first = int(matches[0])
+        box = None
+        if isinstance(predictions, Detections):
+            left, top, right, bottom = predictions.xyxy[first].tolist()
+            box = (left, top, right, bottom)
+        return float(predictions.confidence[first]), box
+
+
+def create(options: Options, context: RuleContext) -> Rule:
+    """Make the rule.
+
+    Raises:
+        UsageError: the camera's model has no such label.
+    """
+    if options.label not in context.labels:
+        problem = registry.unknown_name("label", options.label, list(context.labels))
+        raise UsageError(f"rule {context.name!r} of camera {context.camera!r}: {problem}")
+    return Presence(options, context, context.labels.index(options.label))

@@ -1,0 +1,210 @@
+"""model.yaml: what a model is, which file each runtime takes, and how its pixels and outputs are meant.
+
+A model is a folder with this file in it. Loading checks size and sha256 of the weights before any runtime sees a byte, and
+hands on the very bytes that were checked; a mismatch is an error and never a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from edgevision import documents
+from edgevision.errors import ManifestError, ModelError
+
+MANIFEST_NAME = "model.yaml"
+MAX_MODEL_BYTES = 2 << 30
+"""2 GiB: the most that a flatbuffer or a protobuf can hold."""
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$", max_length=128)]
+"""A file inside the model's own folder: never a path that leads out of it."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class InputSection(_Part):
+    """How the model wants its picture."""
+
+    size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
+    """Width, height in pixels."""
+    color: Literal["RGB", "BGR"] = "RGB"
+    resize: str
+    """The preprocessor: a file in edgevision/preprocess."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The preprocessor's options."""
+    mean: tuple[float, float, float] | None = None
+    """real = (pixel - mean) / std in the order of `color`; both absent: the raw pixel, 0-255."""
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (
+        None
+    )
+
+
+class InputOverride(_Part):
+    """What differs from `input` for one file; a key that is absent stays, `null` takes it away."""
+
+    size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]] | None = None
+    color: Literal["RGB", "BGR"] | None = None
+    resize: str | None = None
+    options: dict[str, Any] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (
+        None
+    )
+
+
+class FileSection(_Part):
+    """The weights for one backend."""
+
+    path: FileName | None = None
+    """The file's name in the model's folder; without it, the last part of `url`."""
+    url: str | None = None
+    """Where it can be had when it is not in the folder."""
+    sha256: Sha256
+    size: Annotated[int, Field(ge=1, le=MAX_MODEL_BYTES)]
+    """Bytes."""
+    input: InputOverride | None = None
+    outputs: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _needs_a_place(self) -> FileSection:
+        if self.path is None and self.url is None:
+            raise ValueError("needs `path` (a file beside model.yaml) or `url`")
+        return self
+
+    @property
+    def file_name(self) -> str:
+        """The file's name in the model's folder."""
+        return self.path or (self.url or "").rpartition("/")[2]
+
+
+class Thresholds(_Part):
+    """What the model is used with unless the config says otherwise."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+    iou: Annotated[float, Field(ge=0, le=1)] = 0.45
+    max_detections: Annotated[int, Field(ge=1, le=10_000)] = 100
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class Manifest(_Part):
+    """A whole model.yaml."""
+
+    name: ModelName
+    version: str
+    task: Literal["classification", "detection", "segmentation"]
+    family: str
+    """The decoder: a file in edgevision/decode."""
+    files: Annotated[dict[str, FileSection], Field(min_length=1)]
+    """By backend: a file in edgevision/inference. The first is preferred."""
+    input: InputSection
+    outputs: Annotated[dict[str, str], Field(min_length=1)]
+    """Role to tensor name: nothing is guessed from shapes."""
+    decoder: dict[str, Any] = Field(default_factory=dict)
+    """The decoder's options."""
+    labels: FileName | None = None
+    """A file with one label a line; the line's number from 0 is the class id."""
+    thresholds: Thresholds = Thresholds()
+    activation: Literal["softmax", "sigmoid", "none"] = "none"
+    """What the decoder must still apply to the scores."""
+    licence: str
+    source: str
+    metrics: list[dict[str, Any]] = Field(default_factory=list)
+    """What was measured: dataset, images, metric, backend, value, host. None of it: the model is unproved."""
+    lineage: dict[str, Any] = Field(default_factory=dict)
+
+    def input_for(self, backend: str) -> InputSection:
+        """The input as the file for `backend` wants it."""
+        override = self.files[backend].input
+        if override is None:
+            return self.input
+        changed = {key: getattr(override, key) for key in override.model_fields_set}
+        return self.input.model_copy(update=changed)
+
+    def outputs_for(self, backend: str) -> dict[str, str]:
+        """Role to tensor name, as the file for `backend` names them."""
+        return self.files[backend].outputs or self.outputs
+
+    @property
+    def proved(self) -> bool:
+        """Whether an accuracy that was measured stands beside the weights."""
+        return any("value" in metric for metric in self.metrics)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read a model folder's model.yaml.
+
+    Raises:
+        ManifestError: every fault of it, with file and line.
+    """
+    document = documents.read(folder / MANIFEST_NAME, error=ManifestError)
+    return documents.validate(document, Manifest, error=ManifestError)
+
+
+def load_labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """The labels by class id; empty where the model has none.
+
+    Raises:
+        ModelError: the file that the manifest names cannot be read.
+    """
+    if manifest.labels is None:
+        return ()
+    path = folder / manifest.labels
+    try:
+        if path.stat().st_size > documents.MAX_BYTES:
+            raise ModelError(f"{path}: labels: is larger than {documents.MAX_BYTES} bytes, which is the limit")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ModelError(f"{path}: labels: cannot be read: {failure}") from failure
+    return tuple(line.strip() for line in text.splitlines())
+
+
+def read_weights(folder: Path, manifest: Manifest, backend: str) -> bytes:
+    """The weights for `backend`, checked.
+
+    Raises:
+        ModelError: there is no file for this backend, or it is missing, truncated or altered.
+    """
+    section = file_section(manifest, backend, folder)
+    path = folder / section.file_name
+    if not path.is_file():
+        fix = (
+            f"fetch it from {section.url}"
+            if section.url
+            else f"add your copy: edgevision models add FILE --like {manifest.name}"
+        )
+        raise ModelError(f"{path}: the weights of {manifest.name} for {backend} are not there; {fix}")
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(section.size + 1)
+    except OSError as failure:
+        raise ModelError(f"{path}: cannot be read: {failure.strerror or failure}") from failure
+    check_weights(content, section, path)
+    return content
+
+
+def file_section(manifest: Manifest, backend: str, folder: Path) -> FileSection:
+    """The manifest's entry for a backend, or an error that names those there are."""
+    if backend not in manifest.files:
+        raise ModelError(
+            f"{folder / MANIFEST_NAME}: files: {manifest.name} has no file for {backend}; it has {', '.join(manifest.files)}"
+        )
+    return manifest.files[backend]
+
+
+def check_weights(content: bytes, section: FileSection, path: Path) -> None:
+    """Compare bytes with what the manifest says of them; raises ModelError where they differ."""
+    if len(content) != section.size:
+        found = f"more than {section.size}" if len(content) > section.size else str(len(content))
+        raise ModelError(
+            f"{path}: size: model.yaml says {section.size} bytes, found {found}: the file is truncated or altered"
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != section.sha256:
+        raise ModelError(f"{path}: sha256: model.yaml says {section.sha256}, found {digest}: the file was altered")

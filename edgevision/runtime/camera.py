@@ -1,0 +1,168 @@
+"""One camera at work: its state, and the thread that reads it and brings it back when it fails.
+
+The state is the promise that "nothing found" is never "not looking": it is in every result, and every change is published
+with a reason that a person can act on. A camera that is not there or dies is tried again for ever, with jittered back-off,
+while the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgevision.capture.base import FrameSource
+from edgevision.clock import Clock
+from edgevision.errors import CaptureError
+from edgevision.messages import CameraState
+from edgevision.retry import Backoff
+from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.metrics import StageWindow
+
+_log = logging.getLogger(__name__)
+
+
+class CameraStatus:
+    """A camera's state, since when, and why; changes are told to `on_change`."""
+
+    def __init__(self, name: str, *, clock: Clock, on_change: Callable[[CameraStatus], None]) -> None:
+        """The state begins as `starting`; nothing is told until `set` is called."""
+        self.name = name
+        self.state: CameraState = "starting"
+        self.reason = ""
+        self.since_ns = clock.time_ns()
+        self._clock = clock
+        self._on_change = on_change
+        self._lock = threading.Lock()
+
+    def set(self, state: CameraState, reason: str, *, only_from: tuple[CameraState, ...] | None = None) -> None:
+        """Change the state; a new reason for the same state is told too. `only_from` makes it conditional."""
+        with self._lock:
+            if (only_from is not None and self.state not in only_from) or (state, reason) == (self.state, self.reason):
+                return
+            if state != self.state:
+                self.since_ns = self._clock.time_ns()
+            self.state, self.reason = state, reason
+            level = logging.INFO if state in {"starting", "live", "off"} else logging.WARNING
+            fields = {"camera": self.name, "state": state, "reason": reason}
+            _log.log(level, "camera state", extra={"fields": fields})
+            self._on_change(self)
+
+
+class Camera:
+    """A camera's reader thread, status and counts."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        make_source: Callable[[], FrameSource],
+        exchange: FrameExchange,
+        status: CameraStatus,
+        stall_after_s: float,
+        clock: Clock,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """`make_source` makes a new, unopened source for each try."""
+        self.name = name
+        self.status = status
+        self.window = StageWindow()
+        self.captured = 0
+        self.processed = 0
+        self.failed = 0
+        self.restarts = 0
+        self.unreadable = 0
+        self.stopped = threading.Event()
+        """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
+        self._make_source = make_source
+        self._exchange = exchange
+        self._stall_after_ns = int(stall_after_s * 1e9)
+        self._clock = clock
+        self._backoff = backoff or Backoff(first_s=1.0, max_s=30.0)
+        self._stopping = threading.Event()
+        self._source: FrameSource | None = None
+        self._source_lock = threading.Lock()
+        self._last_frame_ns = clock.monotonic_ns()
+        self._next_sequence = 0
+        self._thread = threading.Thread(target=self._read_for_ever, name=f"camera-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin reading."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the reader to end; returns at once."""
+        self._stopping.set()
+        with self._source_lock:
+            if self._source is not None:
+                self._source.close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the reader to end; False when it hangs (it is left behind as a daemon thread)."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def check_stalled(self) -> None:
+        """Called now and then: no frame for too long, although nothing of ours holds the reader up, is `stalled`."""
+        silent_ns = self._clock.monotonic_ns() - self._last_frame_ns
+        if silent_ns > self._stall_after_ns and not self._exchange.is_waiting(self.name):
+            reason = f"no frame for {self._stall_after_ns / 1e9:g} s"
+            self.status.set("stalled", reason, only_from=("starting", "live"))
+
+    def _read_for_ever(self) -> None:
+        try:
+            while not self._stopping.is_set() and not self._read_once():
+                self.restarts += 1
+        finally:
+            self.stopped.set()
+
+    def _read_once(self) -> bool:
+        """Open the source and read it until it ends (True) or fails (False, after the back-off)."""
+        source = self._make_source()
+        with self._source_lock:
+            self._source = source
+        self._last_frame_ns = self._clock.monotonic_ns()
+        try:
+            self._hand_on(source)
+        except CaptureError as failure:
+            reason = str(failure)
+        except Exception as failure:  # noqa: BLE001  the top of this thread: a bug in one camera's source must not take the others down
+            _log.exception("camera source failed unexpectedly", extra={"fields": {"camera": self.name}})
+            reason = f"internal error: {failure!r}"
+        else:
+            self.status.set("off", "stopped" if self._stopping.is_set() else "the source has ended")
+            return True
+        finally:
+            with self._source_lock:
+                self._source = None
+            self.unreadable += getattr(source, "unreadable", 0)
+            source.close()
+        if self._stopping.is_set():
+            self.status.set("off", "stopped")
+            return True
+        self.status.set("failed", reason)
+        delay_s = self._backoff.next_delay_s()
+        fields = {"camera": self.name, "seconds": round(delay_s, 1), "attempt": self._backoff.attempts}
+        _log.info("camera is tried again", extra={"fields": fields})
+        return self._clock.wait(self._stopping, delay_s) and self._stopped_while_waiting()
+
+    def _stopped_while_waiting(self) -> bool:
+        self.status.set("off", "stopped")
+        return True
+
+    def _hand_on(self, source: FrameSource) -> None:
+        base = self._next_sequence
+        for frame in source.frames():
+            if self._stopping.is_set():
+                return
+            numbered = frame if base == 0 else replace(frame, sequence=base + frame.sequence)
+            self._next_sequence = numbered.sequence + 1
+            self.captured += 1
+            self._last_frame_ns = self._clock.monotonic_ns()
+            if self.status.state != "live":
+                self._backoff.reset()
+                self.status.set("live", "frames arrive")
+            if not self._exchange.put(numbered, wait=not source.live):
+                return
+            self._last_frame_ns = self._clock.monotonic_ns()

@@ -1,0 +1,102 @@
+"""The thread of one model: takes its cameras' frames in turn, looks, and hands the messages to the sinks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from edgevision.clock import Clock
+from edgevision.errors import InferenceError
+from edgevision.messages import Composer, ModelRef
+from edgevision.pipeline import Model, Scene
+from edgevision.runtime.camera import Camera
+from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.snapshots import Snapshots
+from edgevision.types import Frame, Message
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """One camera's place at a model: what belongs to it alone."""
+
+    camera: Camera
+    scene: Scene
+    snapshots: Snapshots | None
+
+
+class ModelWorker:
+    """One model and the cameras that share it."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        exchange: FrameExchange,
+        stations: Mapping[str, Station],
+        composer: Composer,
+        publish: Callable[[Message], None],
+        clock: Clock,
+    ) -> None:
+        """`stations` by camera name; `publish` must not block."""
+        self.model = model
+        self._reference = ModelRef(name=model.name, version=model.manifest.version, sha256=model.sha256)
+        self._exchange = exchange
+        self._stations = stations
+        self._composer = composer
+        self._publish = publish
+        self._clock = clock
+        self._thread = threading.Thread(target=self._work, name=f"model-{model.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin looking."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """End after the frame in hand; False when the inference hangs."""
+        self._exchange.close()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (frame := self._exchange.take()) is not None:
+            station = self._stations[frame.camera]
+            try:
+                self.look(frame, station)
+            except InferenceError as failure:
+                self._failed(station, str(failure))
+            except Exception as failure:  # noqa: BLE001  the top of this thread: one bad frame must not blind every camera of the model
+                _log.exception("frame failed unexpectedly", extra={"fields": {"camera": frame.camera}})
+                self._failed(station, f"internal error: {failure!r}")
+
+    def _failed(self, station: Station, reason: str) -> None:
+        station.camera.failed += 1
+        station.camera.status.set("failed", f"model {self.model.name}: {reason}")
+
+    def look(self, frame: Frame, station: Station) -> None:
+        """One frame, all the way to the sinks."""
+        camera, now = station.camera, self._clock.monotonic_ns
+        predictions, times = self.model.run(frame)
+        before_events_ns = now()
+        events = station.scene.update(frame, predictions)
+        before_publish_ns = now()
+        times = replace(times, events_ns=before_publish_ns - before_events_ns)
+        state, dropped = camera.status.state, self._exchange.dropped(camera.name)
+        deliveries = self._composer.deliveries
+        if deliveries.results.enabled:
+            self._publish(
+                self._composer.result(frame, predictions, times, model=self._reference, state=state, dropped=dropped)
+            )
+        if deliveries.events.enabled:
+            for event in events:
+                self._publish(self._composer.event(event, frame, model=self._reference, state=state, dropped=dropped))
+        if station.snapshots is not None and deliveries.image.enabled:
+            station.snapshots.offer(frame, predictions, state=state, dropped=dropped)
+        camera.processed += 1
+        done_ns = now()
+        camera.window.add(replace(times, publish_ns=done_ns - before_publish_ns), done_ns - frame.captured_mono_ns)
+        if state == "failed":  # it can look again
+            camera.status.set("live", "frames arrive", only_from=("failed",))

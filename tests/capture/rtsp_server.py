@@ -1,0 +1,40 @@
+"""An RTSP camera on a port of its own, run by the system's Python (needs python3-gi and GStreamer's RTSP server).
+
+Prints the port. `/cam` sends 25 pictures a second; with the argument `secret` it wants the user `operator` with the
+password `s3cret`.
+"""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+Gst.init(None)
+LAUNCH = (
+    "( videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120,framerate=25/1 "
+    "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+)
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1")
+server.set_service("0")
+
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(LAUNCH)
+factory.set_shared(True)
+if sys.argv[1:] == ["secret"]:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic("operator", "s3cret"), token)
+    server.set_auth(auth)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_permission_for_role("user", "media.factory.access", True)
+    permissions.add_permission_for_role("user", "media.factory.construct", True)
+    factory.set_permissions(permissions)
+server.get_mount_points().add_factory("/cam", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
