@@ -42,7 +42,9 @@ class DocumentError(UsageError):
         """Keep the faults in the order of their lines; the message holds one line for each."""
         self.file = file
         self.faults = tuple(sorted(faults, key=lambda fault: (fault.line, fault.key)))
-        super().__init__("\n".join(self._line(fault) for fault in self.faults))
+        lines = [self._line(fault) for fault in self.faults]
+        # One fault is one line; several stand below each other, each with its place.
+        super().__init__(lines[0] if len(lines) == 1 else "\n".join([f"{file}: {len(lines)} faults", *lines]))
 
     def _line(self, fault: Fault) -> str:
         where = f"{self.file}:{fault.line}: "

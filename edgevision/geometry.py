@@ -64,7 +64,7 @@ def iou_xyxy(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
 
     Two boxes without any area have an IoU of 0.
     """
-    intersection = _intersection(_Corners(first), _Corners(second))
+    intersection = _intersection(_Corners.of(first), _Corners.of(second))
     union = area_xyxy(first)[:, None] + area_xyxy(second)[None, :] - intersection
     iou: NDArray[Any] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou
@@ -97,19 +97,18 @@ def nms(
     order = np.argsort(-confidence, kind="stable")
     if max_detections < 1:
         return order[:0]
-    boxes, classes = np.asarray(xyxy, np.float32)[order], class_id[order]
     kept: list[int] = []
     # Coordinates near float32's limit overflow to an infinite area; such boxes suppress nothing and are no error here.
     with np.errstate(over="ignore", invalid="ignore"):
+        boxes, classes = _Corners.of(np.asarray(xyxy, np.float32)[order]), class_id[order]
         for start in range(0, len(order), _BLOCK):
-            stop = min(start + _BLOCK, len(order))
-            block, block_classes = _Corners(boxes[start:stop]), classes[start:stop]
-            gone: NDArray[np.bool_] = np.zeros(stop - start, np.bool_)
+            part = slice(start, start + _BLOCK)
+            block, block_classes = boxes[part], classes[part]
+            gone: NDArray[np.bool_] = np.zeros(len(block_classes), np.bool_)
             if kept:
-                earlier = _Corners(boxes[kept])
-                gone |= _overlaps(earlier, block, classes[kept], block_classes, iou).any(axis=0)
+                gone |= _overlaps(boxes[kept], block, classes[kept], block_classes, iou).any(axis=0)
             overlaps = _overlaps(block, block, block_classes, block_classes, iou)
-            for row in range(stop - start):
+            for row in range(len(block_classes)):
                 if not gone[row]:
                     kept.append(start + row)
                     if len(kept) >= max_detections:
@@ -119,21 +118,28 @@ def nms(
 
 
 class _Corners:
-    """Boxes as four contiguous columns and their areas."""
+    """Boxes as contiguous columns and their areas: one (5, n) array."""
 
-    __slots__ = ("area", "x0", "x1", "y0", "y1")
+    __slots__ = ("columns",)
 
-    def __init__(self, xyxy: NDArray[Any]) -> None:
-        self.x0, self.y0, self.x1, self.y1 = np.ascontiguousarray(xyxy.T)
-        self.area = area_xyxy(xyxy)
+    def __init__(self, columns: NDArray[Any]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def of(cls, xyxy: NDArray[Any]) -> _Corners:
+        return cls(np.vstack((xyxy.T, area_xyxy(xyxy))))
+
+    def __getitem__(self, part: slice | list[int]) -> _Corners:
+        return _Corners(self.columns[:, part])
 
 
 def _intersection(first: _Corners, second: _Corners) -> NDArray[Any]:
     """Areas that each of n boxes shares with each of m: (n, m)."""
-    width: NDArray[Any] = np.minimum(first.x1[:, None], second.x1)
-    width -= np.maximum(first.x0[:, None], second.x0)
-    height = np.minimum(first.y1[:, None], second.y1)
-    height -= np.maximum(first.y0[:, None], second.y0)
+    left, top, right, bottom = first.columns[:4, :, None]
+    width: NDArray[Any] = np.minimum(right, second.columns[2])
+    width -= np.maximum(left, second.columns[0])
+    height = np.minimum(bottom, second.columns[3])
+    height -= np.maximum(top, second.columns[1])
     np.maximum(width, 0, out=width)
     np.maximum(height, 0, out=height)
     width *= height
@@ -145,7 +151,7 @@ def _overlaps(
 ) -> NDArray[np.bool_]:
     """Which pairs (n, m) are of one class with an IoU above `iou`; the division is saved by comparing areas."""
     intersection = _intersection(first, second)
-    union = first.area[:, None] + second.area
+    union = first.columns[4, :, None] + second.columns[4]
     union -= intersection
     union *= np.float32(iou)
     overlapping: NDArray[np.bool_] = intersection > union

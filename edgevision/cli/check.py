@@ -29,5 +29,5 @@ def check(
     config = load(file)
     typer.echo(
         f"{file}: good: device {config.device}, {len(config.cameras)} camera(s), {len(config.models)} model(s), "
-        + (f"broker {config.mqtt.host}:{config.mqtt.port}" if config.mqtt else "no broker")
+        + (f"broker {config.mqtt.where}" if config.mqtt else "no broker")
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevision.cli._app import new_app
+from edgevision.cli._app import console, new_app
 
 if TYPE_CHECKING:
     from edgevision.demo.feed import Feed
@@ -58,7 +58,6 @@ def _play(options: Any, *, as_json: bool) -> dict[str, Any]:
     import signal
     import sys
 
-    from rich.console import Console
     from rich.live import Live
 
     from edgevision.demo import show
@@ -70,7 +69,7 @@ def _play(options: Any, *, as_json: bool) -> dict[str, Any]:
         last: list[tuple[Feed, int]] = []
         summary = show.play(options, stopping, lambda feed, port: last.append((feed, port)) if not last else None)
         if not as_json:
-            Console(soft_wrap=True).print(show.table(*last[0]))
+            console().print(show.table(*last[0]))
         return summary
-    with Live(refresh_per_second=8, console=Console()) as live:
+    with Live(refresh_per_second=8, console=console()) as live:
         return show.play(options, stopping, lambda feed, port: live.update(show.table(feed, port)))

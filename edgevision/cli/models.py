@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevision.cli._app import new_app
+from edgevision.cli._app import console, new_app
 
 if TYPE_CHECKING:
     from edgevision.model_store import ModelFolder
@@ -61,7 +61,6 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -75,7 +74,7 @@ def list_models(as_json: AsJson = False) -> None:
         files = ", ".join(name if state == "here" else f"{name} (not here)" for name, state in row["files"].items())
         proved = "yes" if row["proved"] else "unproved"
         table.add_row(row["name"], row["version"], row["task"], row["input"], escape(files), proved, row["from"])
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevision.cli._app import new_app
+from edgevision.cli._app import console, new_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,9 +179,7 @@ class _Table:
             )
 
     def close(self) -> None:
-        from rich.console import Console
-
-        Console(soft_wrap=not sys.stdout.isatty()).print(self._table)
+        console().print(self._table)
 
 
 def _save(folder: Path, name: str, frame: Frame, predictions: Predictions) -> None:

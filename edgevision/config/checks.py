@@ -6,6 +6,7 @@ These checks look at the raw document, so that they find their faults beside the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +27,7 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
     for key, section in models.items():
         if isinstance(section, dict) and isinstance(section.get("model"), str):
             yield from _check_model(document, key, section, folders)
+    yield from _check_files(document)
     first: dict[str, int] = {}
     for index, camera in enumerate(cameras):
         if not isinstance(camera, dict):
@@ -43,6 +45,17 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
         if _part(camera, "snapshot", dict).get("what") == "crops" and folder and folder.manifest.task != "detection":
             problem = f"crops need boxes, and {folder.manifest.name} does {folder.manifest.task}; use `what: frame`"
             yield _fault(document, (*at, "snapshot", "what"), problem)
+
+
+def _check_files(document: Document) -> Iterator[Fault]:
+    """The files of secrets and certificates that the broker's section names."""
+    mqtt = _part(document.data, "mqtt", dict)
+    tls = _part(mqtt, "tls", dict)
+    named: list[tuple[Location, Any]] = [(("mqtt", "password_file"), mqtt.get("password_file"))]
+    named += [(("mqtt", "tls", key), tls.get(key)) for key in ("ca_file", "cert_file", "key_file")]
+    for at, name in named:
+        if isinstance(name, str) and not Path(name).is_file():
+            yield _fault(document, at, f"{name}: no such file")
 
 
 def _fault(document: Document, at: Location, problem: str) -> Fault:
@@ -84,7 +97,8 @@ def _check_model(
 ) -> Iterator[Fault]:
     """Whether the model exists, and has the backend and the labels that the config names."""
     at: Location = ("models", key)
-    state_dir = _part(document.data, "state_dir", str) or default_state_dir()
+    named = _part(document.data, "state_dir", str)
+    state_dir = Path(named) if named else default_state_dir()
     try:
         folder = model_store.find(section["model"], user_models_dir(state_dir))
     except EdgevisionError as failure:

@@ -1,4 +1,4 @@
-"""Secrets and machine-dependent values in a config: `${NAME}` from the environment, `password_file: path` for `password`.
+"""Secrets and machine-dependent values in a config: `${NAME}` from the environment, `url_file: path` for `url`.
 
 A config file is copied, mailed and committed; what is put in here never stands in it, and is never logged.
 """
@@ -20,7 +20,8 @@ class Secrets:
     """Puts `${NAME}` and the contents of `*_file` in, and notes what is missing."""
 
     _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-    _FILE_KEYS = frozenset({"password", "username", "url", "key_password"})
+    _FILE_KEYS = frozenset({"username", "url", "key_password"})
+    """Keys that may be written as `<key>_file`. `password_file` belongs to mqtt itself, which reads it for each connection."""
 
     def __init__(self, document: documents.Document, environ: Mapping[str, str], folder: Path) -> None:
         self.faults: list[Fault] = []

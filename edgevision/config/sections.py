@@ -5,11 +5,12 @@ A plug-in's options are checked here too, against the `Options` of the file that
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from edgevision import documents, registry
 from edgevision.environment import default_state_dir, user_models_dir
@@ -18,9 +19,25 @@ from edgevision.logs import LogFormat, LogLevel
 from edgevision.messages import Deliveries, Delivery
 from edgevision.publish import mqtt
 
-# A level of an MQTT topic: no separator, no wildcard, no `$` at its head (MQTT 5.0, 4.7), and nothing a shell would trip on.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
-Topic = Annotated[str, StringConstraints(pattern=r"^[^/+#$\s\x00][^/+#\s\x00]*(/[^/+#\s\x00]+)*$", max_length=512)]
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_TOPIC = re.compile(r"[^/+#$\s\x00][^/+#\s\x00]*(/[^/+#\s\x00]+)*")
+
+
+def _check_name(value: str) -> str:
+    """A level of an MQTT topic (MQTT 5.0, 4.7: no separator, no wildcard), and nothing that a shell would trip on."""
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"must be 1 to 64 letters, digits, `_`, `.` or `-`, not beginning with `.` or `-`; found {value!r}")
+    return value
+
+
+def _check_topic(value: str) -> str:
+    if len(value) > 512 or not _TOPIC.fullmatch(value):
+        raise ValueError(f"must be levels parted by single `/`, without `+`, `#`, spaces or a leading `$`; found {value!r}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Topic = Annotated[str, AfterValidator(_check_topic)]
 
 
 class _Section(BaseModel):
