@@ -531,7 +531,7 @@ def prediction_items(predictions: Predictions) -> Sequence[DetectionItem | Class
 
 def _detections(found: Detections) -> list[DetectionItem]:
     tracks: Sequence[int | None] = [None] * len(found) if found.track_id is None else found.track_id.tolist()
-    rows = zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy.round(2).tolist(), tracks, strict=True)
+    rows = zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy.tolist(), tracks, strict=True)
     # float32 does not print shortly as a double: four digits of confidence and hundredths of a pixel are what is meant.
     return [
         DetectionItem(

@@ -51,6 +51,23 @@ def wait_until(condition: Callable[[], Any], what: str = "the condition", timeou
         pause.wait(0.005)
 
 
+class HandClock:
+    """Time that moves when told."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def time_ns(self) -> int:
+        return self.now_ns
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.now_ns += int(seconds * 1e9)
+        return event.is_set()
+
+
 @final
 class Mosquitto:
     """A mosquitto process with its own config in `folder`."""

@@ -1,0 +1,169 @@
+import json
+import re
+import threading
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgevision import asyncapi, messages
+from edgevision.messages import Composer, Delivery, Deliveries, ModelRef
+from edgevision.types import Classifications, Detections, Event, Frame, StageTimes
+
+SCHEMAS = asyncapi.json_schemas()
+MODEL = ModelRef(name="m", version="1", sha256="0" * 64)
+
+
+class FixedClock:
+    def time_ns(self):
+        return 1_700_000_000_123_456_789
+
+    def monotonic_ns(self):
+        return 5_000_000_000
+
+    def wait(self, event, seconds):
+        raise AssertionError("nothing waits here")
+
+
+def composer(**settings):
+    return Composer(topic="acme/line3", device="box1", version="0.1.0", clock=FixedClock(), boot_id="ab" * 16, **settings)
+
+
+def frame(**changes):
+    values = {"image": np.zeros((480, 640, 3), np.uint8), "camera": "infeed", "sequence": 7}
+    return Frame(**{**values, "captured_at_ns": 1_700_000_000_000_000_000, "captured_mono_ns": 4_990_000_000, **changes})
+
+
+def detections(rows):
+    array = np.array(rows, np.float32).reshape(-1, 5)
+    ids = np.arange(len(array), dtype=np.int32)
+    return Detections(xyxy=array[:, :4], confidence=array[:, 4], class_id=ids, labels=("cup", "plate"))
+
+
+def check(message):
+    content = json.loads(message.payload)
+    kind = content["schema"].split("/")[1]
+    jsonschema.Draft202012Validator(SCHEMAS[kind]).validate(content)
+    assert set(messages.Envelope.model_json_schema(by_alias=True)["properties"]) <= set(content)
+    return content
+
+
+box = st.floats(0, 4000, width=32)
+row = st.tuples(box, box, box, box, st.floats(0, 1, width=32))
+
+
+@given(st.lists(row, max_size=20), st.text(min_size=1, max_size=20))
+@settings(max_examples=50)
+def test_every_result_fits_its_schema(rows, label):
+    found = detections(rows)
+    found = Detections(xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, labels=(label,))
+    content = check(composer().result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0))
+    assert len(content["detections"]) == len(rows)
+    for item, values in zip(content["detections"], rows, strict=True):
+        assert item["xyxy"] == pytest.approx(values[:4], abs=0.0051)
+        assert item["confidence"] == pytest.approx(values[4], abs=0.000051)
+
+
+def test_a_result_says_where_when_and_how_long():
+    times = StageTimes(capture_to_start_ns=1_500_000, inference_ns=8_123_456)
+    message = composer().result(frame(), detections([]), times, model=MODEL, state="stalled", dropped=3)
+    content = check(message)
+    assert message.topic == "acme/line3/box1/infeed/results"
+    assert content["detections"] == []
+    assert content["camera_state"] == "stalled"
+    assert content["captured_at"] == "2023-11-14T22:13:20.000000Z"
+    assert content["published_at"] == "2023-11-14T22:13:20.123456Z"
+    assert content["frame"] == {"width": 640, "height": 480, "sequence": 7, "dropped": 3}
+    assert content["latency_ms"]["inference"] == 8.123
+    assert content["latency_ms"]["total"] == 10.0
+    assert content["historical"] is False
+
+
+def test_seq_counts_per_topic_from_one_and_the_will_stands_outside():
+    maker = composer()
+    status = lambda **more: maker.device_status(state="online", since_ns=0, reason="", **more)  # noqa: E731
+    assert [check(status())["seq"] for _ in range(3)] == [1, 2, 3]
+    assert check(status(will=True))["seq"] == 0
+    assert check(status())["seq"] == 4
+    camera = maker.camera_status("infeed", state="live", since_ns=0, reason="frames arrive")
+    assert check(camera)["seq"] == 1
+    assert (camera.topic, camera.retain) == ("acme/line3/box1/infeed/status", True)
+
+
+def test_seq_has_no_gap_and_no_double_from_many_threads():
+    maker = composer()
+    found: list[int] = []
+
+    def make():
+        for _ in range(200):
+            found.append(json.loads(maker.camera_status("a", state="live", since_ns=0, reason="").payload)["seq"])
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(1, 801))
+
+
+def test_classification_event_status_and_image_fit_their_schemas():
+    maker = composer(deliveries=Deliveries(results=Delivery(qos=1, durable=True, expires_s=5)))
+    found = Classifications(
+        confidence=np.array([0.9, 0.1], np.float32), class_id=np.array([1, 7], np.int32), labels=("cup", "plate")
+    )
+    message = maker.result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0)
+    assert [item["label"] for item in check(message)["classifications"]] == ["plate", "class 7"]
+    assert (message.qos, message.durable, message.expires_s) == (1, True, 5)
+    event = Event(kind="appeared", camera="infeed", rule="r", occurred_at_ns=5, label="cup", confidence=0.5, box=(1, 2, 3, 4))
+    assert check(maker.event(event, frame(), model=MODEL, state="live", dropped=0))["xyxy"] == [1, 2, 3, 4]
+    jpeg = b"\xff\xd8\xff\xd9"
+    image = maker.image(jpeg, frame(), state="live", dropped=0, what="crop", xyxy=(1, 2, 3, 4), label="cup", confidence=0.5)
+    assert image.content_type == "image/jpeg"
+    content = json.loads(messages.read_jpeg_comment(image.payload))
+    jsonschema.validate(content, SCHEMAS["image"])
+    assert content["xyxy"] == [1, 2, 3, 4]
+
+
+def test_a_real_jpeg_is_the_same_picture_with_its_comment():
+    import cv2
+
+    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    commented = messages.add_jpeg_comment(jpeg, b'{"a": 1}')
+    decode = lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # noqa: E731
+    assert np.array_equal(decode(commented), decode(jpeg))
+    assert messages.read_jpeg_comment(commented) == b'{"a": 1}'
+    with pytest.raises(ValueError, match="does not begin with a comment"):
+        messages.read_jpeg_comment(jpeg)
+    with pytest.raises(ValueError, match="at most"):
+        messages.add_jpeg_comment(jpeg, b"x" * 65534)
+
+
+def test_mark_historical_changes_that_alone():
+    message = composer().result(frame(), detections([(1, 2, 3, 4, 0.5)]), StageTimes(), model=MODEL, state="live", dropped=0)
+    before, after = json.loads(message.payload), json.loads(messages.mark_historical(message.payload))
+    assert after == {**before, "historical": True}
+    for payload in (b"[]", b'{"a": 1}'):
+        with pytest.raises(ValueError, match="edgevision contract"):
+            messages.mark_historical(payload)
+
+
+@given(st.integers(0, 4_102_444_800_000_000_000))
+def test_timestamps_are_rfc3339_and_exact_to_the_microsecond(time_ns):
+    from datetime import datetime, timedelta, timezone
+
+    text = messages.timestamp(time_ns)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    assert (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) / timedelta(microseconds=1) == time_ns // 1000
+
+
+def test_the_asyncapi_document_holds_every_payload():
+    document = asyncapi.document()
+    assert document["asyncapi"] == "3.0.0"
+    names = {message["name"] for message in document["components"]["messages"].values()}
+    assert names == {f"edgevision/{kind}/1" for kind in messages.PAYLOADS}
+    for channel in document["channels"].values():
+        assert set(re.findall(r"\{(\w+)\}", channel["address"])) == set(channel["parameters"])
