@@ -249,28 +249,30 @@ def _assemble(
     *,
     where: str,
 ) -> Model:
-    section = manifest.input_for(backend_name)
+    """Put preprocessor and decoder around a loaded backend; whatever does not fit is told with the model's place."""
     if len(backend.inputs) != 1:
-        raise ModelError(
-            f"{where}: inputs: needs one picture input; the model has {[spec.name for spec in backend.inputs]}"
-        )
-    preprocess = registry.load("preprocess", section.resize)
-    preprocessor = preprocess.create(
-        _options(preprocess, section.options, f"{where}: input.options"),
-        backend.inputs[0],
-        InputFormat(size=section.size, color=section.color, mean=section.mean, std=section.std),
-    )
-    decode = registry.load("decode", manifest.family)
+        names = ", ".join(spec.name for spec in backend.inputs)
+        raise ModelError(f"{where}: inputs: needs one picture input; the model has {names}")
     by_name = {spec.name: spec for spec in backend.outputs}
     roles = manifest.outputs_for(backend_name)
     for role, name in roles.items():
         if name not in by_name:
             raise ModelError(f"{where}: outputs.{role}: the model has no output {name!r}; it has {', '.join(by_name)}")
-    decoder = decode.create(
-        _options(decode, manifest.decoder, f"{where}: decoder"),
-        {role: by_name[name] for role, name in roles.items()},
-        _decode_context(manifest, labels, settings, where),
-    )
+    section = manifest.input_for(backend_name)
+    preprocess, decode = registry.load("preprocess", section.resize), registry.load("decode", manifest.family)
+    try:
+        preprocessor = preprocess.create(
+            _options(preprocess, section.options, "input.options"),
+            backend.inputs[0],
+            InputFormat(size=section.size, color=section.color, mean=section.mean, std=section.std),
+        )
+        decoder = decode.create(
+            _options(decode, manifest.decoder, "decoder"),
+            {role: by_name[name] for role, name in roles.items()},
+            _decode_context(manifest, labels, settings),
+        )
+    except ModelError as failure:
+        raise ModelError(f"{where}: {failure}") from failure
     return Model(
         manifest=manifest,
         labels=labels,
@@ -293,13 +295,13 @@ def _options(plugin: registry.Plugin, given: Mapping[str, Any], where: str) -> r
         raise ModelError(f"{where}: {problems}") from failure
 
 
-def _decode_context(manifest: Manifest, labels: tuple[str, ...], settings: ModelSettings, where: str) -> DecodeContext:
+def _decode_context(manifest: Manifest, labels: tuple[str, ...], settings: ModelSettings) -> DecodeContext:
     defaults = manifest.thresholds
 
     def class_ids(names: Iterable[str]) -> dict[str, int]:
         unknown = [name for name in names if name not in labels]
         if unknown:
-            raise UsageError(f"{where}: {registry.unknown_name('label', unknown[0], list(labels))}")
+            raise UsageError(f"{manifest.name}: {registry.unknown_name('label', unknown[0], list(labels))}")
         return {name: labels.index(name) for name in names}
 
     def first(value: Any, default: Any) -> Any:

@@ -17,7 +17,7 @@ from edgevision.clock import Clock
 from edgevision.errors import CaptureError
 from edgevision.messages import CameraState
 from edgevision.retry import Backoff
-from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.exchange import Captured, FrameExchange
 from edgevision.runtime.metrics import StageWindow
 
 _log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Camera:
         self._source_lock = threading.Lock()
         self._last_frame_ns = clock.monotonic_ns()
         self._next_sequence = 0
+        self._blind = False  # the model fails on this camera's frames, although they arrive
         self._thread = threading.Thread(target=self._read_for_ever, name=f"camera-{name}", daemon=True)
 
     def start(self) -> None:
@@ -102,6 +103,19 @@ class Camera:
         """Wait for the reader to end; False when it hangs (it is left behind as a daemon thread)."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def model_failed(self, reason: str) -> None:
+        """Frames arrive, but the model fails on them: nobody looks, and the state must say so."""
+        self.failed += 1
+        self._blind = True
+        self.status.set("failed", reason)
+
+    def model_looked(self) -> None:
+        """The model has looked at a frame; ends what `model_failed` began."""
+        self.processed += 1
+        if self._blind:
+            self._blind = False
+            self.status.set("live", "frames arrive", only_from=("failed",))
 
     def check_stalled(self) -> None:
         """Called now and then: no frame for too long, although nothing of ours holds the reader up, is `stalled`."""
@@ -160,9 +174,9 @@ class Camera:
             self._next_sequence = numbered.sequence + 1
             self.captured += 1
             self._last_frame_ns = self._clock.monotonic_ns()
-            if self.status.state != "live":
+            if self.status.state != "live" and not self._blind:
                 self._backoff.reset()
                 self.status.set("live", "frames arrive")
-            if not self._exchange.put(numbered, wait=not source.live):
+            if not self._exchange.put(Captured(numbered, self.status.state), wait=not source.live):
                 return
             self._last_frame_ns = self._clock.monotonic_ns()

@@ -9,8 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from edgevision.messages import CameraState
 from edgevision.types import Frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captured:
+    """A frame, and what its camera was when it was captured: by the time a model looks, that may have changed."""
+
+    frame: Frame
+    state: CameraState
 
 
 class FrameExchange:
@@ -18,7 +28,7 @@ class FrameExchange:
 
     def __init__(self, cameras: Iterable[str]) -> None:
         """The ring begins in the order of `cameras`."""
-        self._waiting: dict[str, Frame | None] = dict.fromkeys(cameras)
+        self._waiting: dict[str, Captured | None] = dict.fromkeys(cameras)
         self._ring = list(self._waiting)
         self._dropped = dict.fromkeys(self._ring, 0)
         self._closed = False
@@ -26,17 +36,17 @@ class FrameExchange:
         self._filled = threading.Condition(lock)
         self._emptied = threading.Condition(lock)
 
-    def put(self, frame: Frame, *, wait: bool) -> bool:
+    def put(self, captured: Captured, *, wait: bool) -> bool:
         """Offer a frame.
 
         Args:
-            frame: of one of the cameras.
+            captured: a frame of one of the cameras.
             wait: True waits for the place to be free (files); False takes the place of an older frame (live).
 
         Returns:
             False when the exchange is closed, and the frame was not taken.
         """
-        camera = frame.camera
+        camera = captured.frame.camera
         with self._filled:
             while wait and self._waiting[camera] is not None and not self._closed:
                 self._emptied.wait()
@@ -44,21 +54,21 @@ class FrameExchange:
                 return False
             if self._waiting[camera] is not None:
                 self._dropped[camera] += 1
-            self._waiting[camera] = frame
+            self._waiting[camera] = captured
             self._filled.notify()
         return True
 
-    def take(self) -> Frame | None:
+    def take(self) -> Captured | None:
         """The next camera's frame, waiting for one; None when the exchange is closed."""
         with self._filled:
             while not self._closed:
                 for index, camera in enumerate(self._ring):
-                    frame = self._waiting[camera]
-                    if frame is not None:
+                    captured = self._waiting[camera]
+                    if captured is not None:
                         self._waiting[camera] = None
                         self._ring.append(self._ring.pop(index))
                         self._emptied.notify_all()
-                        return frame
+                        return captured
                 self._filled.wait()
         return None
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from edgevision.clock import Clock
 from edgevision.errors import InferenceError
-from edgevision.messages import Composer, ModelRef
+from edgevision.messages import CameraState, Composer, ModelRef
 from edgevision.pipeline import Model, Scene
 from edgevision.runtime.camera import Camera
-from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.exchange import Captured, FrameExchange
 from edgevision.runtime.snapshots import Snapshots
-from edgevision.types import Frame, Message
+from edgevision.types import Message
 
 _log = logging.getLogger(__name__)
 
@@ -62,29 +62,29 @@ class ModelWorker:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while (frame := self._exchange.take()) is not None:
-            station = self._stations[frame.camera]
+        while (captured := self._exchange.take()) is not None:
+            station = self._stations[captured.frame.camera]
             try:
-                self.look(frame, station)
+                self.look(captured, station)
             except InferenceError as failure:
-                self._failed(station, str(failure))
+                station.camera.model_failed(f"model {self.model.name}: {failure}")
             except Exception as failure:  # noqa: BLE001  the top of this thread: one bad frame must not blind every camera of the model
-                _log.exception("frame failed unexpectedly", extra={"fields": {"camera": frame.camera}})
-                self._failed(station, f"internal error: {failure!r}")
+                _log.exception("frame failed unexpectedly", extra={"fields": {"camera": station.camera.name}})
+                station.camera.model_failed(f"model {self.model.name}: internal error: {failure!r}")
 
-    def _failed(self, station: Station, reason: str) -> None:
-        station.camera.failed += 1
-        station.camera.status.set("failed", f"model {self.model.name}: {reason}")
-
-    def look(self, frame: Frame, station: Station) -> None:
+    def look(self, captured: Captured, station: Station) -> None:
         """One frame, all the way to the sinks."""
+        frame = captured.frame
         camera, now = station.camera, self._clock.monotonic_ns
         predictions, times = self.model.run(frame)
+        camera.model_looked()
         before_events_ns = now()
         events = station.scene.update(frame, predictions)
         before_publish_ns = now()
         times = replace(times, events_ns=before_publish_ns - before_events_ns)
-        state, dropped = camera.status.state, self._exchange.dropped(camera.name)
+        # A frame that was taken while the model failed is a good frame now that it has been looked at.
+        state: CameraState = "live" if captured.state == "failed" else captured.state
+        dropped = self._exchange.dropped(camera.name)
         deliveries = self._composer.deliveries
         if deliveries.results.enabled:
             self._publish(
@@ -95,8 +95,5 @@ class ModelWorker:
                 self._publish(self._composer.event(event, frame, model=self._reference, state=state, dropped=dropped))
         if station.snapshots is not None and deliveries.image.enabled:
             station.snapshots.offer(frame, predictions, state=state, dropped=dropped)
-        camera.processed += 1
         done_ns = now()
         camera.window.add(replace(times, publish_ns=done_ns - before_publish_ns), done_ns - frame.captured_mono_ns)
-        if state == "failed":  # it can look again
-            camera.status.set("live", "frames arrive", only_from=("failed",))

@@ -1,0 +1,298 @@
+"""Frames through OpenCV: V4L2 cameras, RTSP and HTTP streams, and video files.
+
+Live sources are read without pause and only the wanted frames are converted, because frames that nobody reads queue up
+and become lag. Files wait for the reader and lose nothing. What opening means for each kind is in `_open.py`; a source
+that breaks off says so with a `CaptureError` and leaves trying again to the camera's supervisor.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from edgevision import registry
+from edgevision.capture._diagnose import DEFAULT_PORTS
+from edgevision.capture._open import Kind, Opener
+from edgevision.capture._pacing import NS_PER_S, FramePicker, MediaTime, Pacer
+from edgevision.capture._pixels import as_bgr8
+from edgevision.capture._urls import redact_url
+from edgevision.capture.base import FrameSource, SourceContext
+from edgevision.errors import CaptureError
+from edgevision.types import Frame
+
+_LOG = logging.getLogger(__name__)
+
+_MAX_BAD_FRAMES = 30
+"""Undecodable pictures in a row: one damaged JPEG of a USB camera is a dropped frame, this many are a fault."""
+
+_ONLY_FOR = {
+    "device": ("width", "height", "fps_request", "fourcc", "buffers"),
+    "file": ("loop", "pace"),
+}
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+class Options(registry.Options):
+    """What a camera, stream or file is opened with."""
+
+    # The address may hold a password, which must not come back in pydantic's error texts.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    url: str | int
+    """V4L2 index (0) or device (/dev/video0, /dev/v4l/by-id/...), rtsp(s):// or http(s):// address, or a file."""
+    loop: bool = False
+    """Files: start again at the end."""
+    pace: Literal["realtime", "max"] = "realtime"
+    """Files: at the speed of recording, or as fast as frames are taken."""
+    width: int | None = Field(None, ge=1, le=16384)
+    """V4L2: pixels to ask the camera for."""
+    height: int | None = Field(None, ge=1, le=16384)
+    """V4L2: pixels to ask the camera for."""
+    fps_request: float | None = Field(None, gt=0, le=1000)
+    """V4L2: the camera's own frame rate. The camera's `fps` in the config only chooses among the frames that come."""
+    fourcc: str | None = Field(None, pattern=r"^[ -~]{4}$")
+    """V4L2: pixel format, such as MJPG or YUYV."""
+    buffers: int = Field(1, ge=1, le=10)
+    """V4L2: frames that the driver holds. 1 is the least lag; a camera that then gives half its rate wants 2."""
+    open_timeout_s: float = Field(10.0, gt=0, le=300)
+    """Streams: how long opening may take."""
+    read_timeout_s: float = Field(10.0, gt=0, le=300)
+    """Live sources: how long the next frame may take; for V4L2 in whole seconds."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """RTSP."""
+
+    def __repr_args__(self) -> Any:
+        """The fields for `repr`, without the address's password."""
+        return [
+            (name, redact_url(value) if name == "url" and isinstance(value, str) else value)
+            for name, value in super().__repr_args__()
+        ]
+
+    @property
+    def kind(self) -> Kind:
+        """What `url` is."""
+        if isinstance(self.url, int) or self.url.startswith("/dev/"):
+            return "device"
+        return "stream" if _SCHEME.match(self.url) else "file"
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str | int) -> str | int:
+        if isinstance(url, str) and url.isascii() and url.strip().isdigit():
+            url = int(url)
+        if isinstance(url, int):
+            if not 0 <= url < 256:
+                raise ValueError("a V4L2 index is 0 to 255")
+            return url
+        if not url.strip() or "\0" in url:
+            raise ValueError(
+                "is empty; give a device (0, /dev/video0), an rtsp:// or http:// address, or a file's path"
+            )
+        scheme = _SCHEME.match(url)
+        if scheme is not None:
+            if scheme[1].lower() == "file":
+                return url[scheme.end() :]
+            _check_stream(url, scheme[1].lower())
+        return url
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Options:
+        for kind, names in _ONLY_FOR.items():
+            given = [name for name in names if name in self.model_fields_set]
+            if given and self.kind != kind:
+                what = "V4L2 cameras" if kind == "device" else "video files"
+                raise ValueError(f"{', '.join(given)}: only for {what}, and `url` is a {self.kind}; take it out")
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height: give both or neither")
+        if "transport" in self.model_fields_set and not str(self.url).lower().startswith("rtsp"):
+            raise ValueError("transport: only for rtsp:// addresses; take it out")
+        return self
+
+
+def _check_stream(url: str, scheme: str) -> None:
+    """Refuse an address that cannot be meant; the texts hold nothing of it, because it may hold a password."""
+    if scheme not in DEFAULT_PORTS:
+        raise ValueError(f"unknown kind of address {scheme}://; known: {', '.join(DEFAULT_PORTS)}, a device, a file")
+    try:
+        parts = urlsplit(url)
+        fault = "" if parts.hostname else "the address names no host"
+        _ = parts.port
+    except ValueError:
+        fault = "the address has no valid host and port"
+    if fault:
+        raise ValueError(f"{fault}; special characters in a password must be percent-encoded (@ is %40, / is %2F)")
+
+
+def create(options: Options, context: SourceContext) -> FrameSource:
+    """Make the source; nothing is opened yet."""
+    return OpenCvSource(options, context)
+
+
+class OpenCvSource:
+    """A camera, stream or file read through `cv2.VideoCapture`."""
+
+    def __init__(self, options: Options, context: SourceContext) -> None:
+        """Keep what it was told."""
+        self._options = options
+        self._context = context
+        self._closing = threading.Event()
+        self._opener = Opener(
+            url=options.url,
+            kind=options.kind,
+            open_timeout_s=options.open_timeout_s,
+            read_timeout_s=options.read_timeout_s,
+            transport=options.transport,
+            width=options.width,
+            height=options.height,
+            fps=options.fps_request,
+            fourcc=options.fourcc,
+            buffers=options.buffers,
+        )
+        self._sequence = 0
+        self._delivered = False
+        self._bad_in_a_row = 0
+
+    @property
+    def live(self) -> bool:
+        """True for cameras and streams, False for files."""
+        return self._options.kind != "file"
+
+    def frames(self) -> Iterator[Frame]:
+        """Open, and yield frames until the end, a fault, or `close()`; see the protocol.
+
+        The times are taken as soon as the frame has been grabbed, before its pixels are converted; a file that is read
+        at its own pace gives them when the frame is due.
+        """
+        self._sequence = self._bad_in_a_row = 0
+        self._delivered = False
+        return self._live_frames() if self.live else self._file_frames()
+
+    def close(self) -> None:
+        """Ask `frames()` to end. The thread that runs it releases the device: a release beside a grab crashes."""
+        self._closing.set()
+
+    def _live_frames(self) -> Iterator[Frame]:
+        if self._closing.is_set():
+            return
+        clock, picker = self._context.clock, FramePicker(self._context.fps)
+        capture = self._opener.open()
+        try:
+            while not self._closing.is_set():
+                asked_ns = clock.monotonic_ns()
+                if not _grab(capture):
+                    if self._closing.is_set():
+                        return
+                    raise CaptureError(self._broke_off((clock.monotonic_ns() - asked_ns) / NS_PER_S))
+                time_ns, mono_ns = clock.time_ns(), clock.monotonic_ns()
+                if picker.wanted(mono_ns) and (frame := self._frame(capture, time_ns, mono_ns)):
+                    yield frame
+        finally:
+            capture.release()
+
+    def _broke_off(self, waited_s: float) -> str:
+        what = "broke off" if self._delivered else "gave no frame"
+        if waited_s >= 0.9 * self._options.read_timeout_s:
+            return f"{self._opener.shown}: {what}: nothing came for {waited_s:.1f} s (read_timeout_s)"
+        ended = (
+            "the camera was unplugged or failed"
+            if self._options.kind == "device"
+            else "the other side ended the stream"
+        )
+        return f"{self._opener.shown}: {what}: {ended}"
+
+    def _file_frames(self) -> Iterator[Frame]:
+        picker, media = FramePicker(self._context.fps), MediaTime()
+        pacer = Pacer(self._context.clock, self._closing) if self._options.pace == "realtime" else None
+        first_pass = True
+        while not self._closing.is_set():
+            capture = self._opener.open()
+            try:
+                yield from self._one_pass(capture, picker, media, pacer, first_pass=first_pass)
+            finally:
+                capture.release()
+            if not self._delivered and not self._closing.is_set():
+                raise CaptureError(f"{self._opener.shown}: holds no picture that can be decoded; is it a video?")
+            if not self._options.loop:
+                return
+            first_pass = False
+
+    def _one_pass(
+        self, capture: cv2.VideoCapture, picker: FramePicker, media: MediaTime, pacer: Pacer | None, *, first_pass: bool
+    ) -> Iterator[Frame]:
+        clock = self._context.clock
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        if not media.restart(fps) and first_pass:
+            self._warn("tells no frame rate; 25 frames a second are assumed")
+        position_ms, repaired = 0.0, media.repaired
+        while not self._closing.is_set():
+            if not _grab(capture):
+                self._end_of_pass(capture, position_ms, media.repaired - repaired, first_pass=first_pass)
+                return
+            position_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+            media_ns = media.advance(position_ms)
+            if not picker.wanted(media_ns):
+                continue
+            if pacer is not None and not pacer.wait_for(media_ns):
+                return
+            if frame := self._frame(capture, clock.time_ns(), clock.monotonic_ns()):
+                yield frame
+
+    def _end_of_pass(self, capture: cv2.VideoCapture, last_ms: float, repaired: int, *, first_pass: bool) -> None:
+        """Say, once, what was odd about a file."""
+        if not first_pass:
+            return
+        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        if repaired:
+            self._warn(f"{repaired} frame times stand still or jump; the file's frame rate was used in their place")
+        # By time and not by number: the number of frames is an estimate where the rate varies.
+        elif fps > 0 and count > 0 and last_ms < 900 * count / fps - 1000:
+            self._warn(f"ends after {last_ms / 1000:.1f} of {count / fps:.1f} s: the file is cut off or damaged")
+
+    def _warn(self, text: str) -> None:
+        _LOG.warning("camera %s: %s: %s", self._context.camera, self._opener.shown, text)
+
+    def _frame(self, capture: cv2.VideoCapture, time_ns: int, mono_ns: int) -> Frame | None:
+        """The grabbed frame; None where it cannot be decoded, which leaves a gap in the sequence: a drop."""
+        sequence = self._sequence
+        self._sequence += 1
+        image = _retrieve(capture)
+        if image is None:
+            self._bad_in_a_row += 1
+            if self._bad_in_a_row == 1:
+                self._warn(f"frame {sequence} cannot be decoded and is dropped")
+            if self._bad_in_a_row >= _MAX_BAD_FRAMES:
+                raise CaptureError(f"{self._opener.shown}: {_MAX_BAD_FRAMES} frames in a row cannot be decoded")
+            return None
+        self._bad_in_a_row = 0
+        self._delivered = True
+        return Frame(
+            image=as_bgr8(image, source=self._opener.shown),
+            camera=self._context.camera,
+            sequence=sequence,
+            captured_at_ns=time_ns,
+            captured_mono_ns=mono_ns,
+        )
+
+
+def _grab(capture: cv2.VideoCapture) -> bool:
+    try:
+        return capture.grab()
+    except cv2.error:  # a driver that fails is a source that broke off
+        return False
+
+
+def _retrieve(capture: cv2.VideoCapture) -> NDArray[np.generic] | None:
+    try:
+        done, image = capture.retrieve()
+    except cv2.error:
+        return None
+    return image if done and image is not None and image.size else None

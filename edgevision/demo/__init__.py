@@ -1,0 +1,1 @@
+"""The demo: everything on one machine, without a camera and without a broker of one's own."""

@@ -1,0 +1,306 @@
+"""The MQTT sink: a bounded queue, and one thread that keeps a connection and empties the queue into it.
+
+A message is in one of three places: in the queue, outstanding on the link, or settled (delivered, or counted as
+dropped). When a link is lost, what was outstanding goes back to the front of the queue, so acknowledged messages arrive
+at least once and in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Callable
+
+from edgevision.messages import mark_historical
+from edgevision.publish._mqtt_client import Version
+from edgevision.publish._mqtt_link import Link, LinkError
+from edgevision.publish._mqtt_retained import RetainedMemory
+from edgevision.publish._queue import BoundedQueue, Entry
+from edgevision.publish._report import Report
+from edgevision.publish.base import SinkContext, SinkStats
+from edgevision.publish.mqtt import Options
+from edgevision.retry import Backoff
+from edgevision.types import Message
+
+_log = logging.getLogger(__name__)
+
+_STALE_NS = 10**9
+"""A message that waited longer than this for a connection is marked as historical."""
+_PROVED_NS = 30 * 10**9
+"""A connection that lasted so long was a success: the next failure starts the back-off anew."""
+_TRIES_UNANSWERED = 3
+"""Connections without an answer before MQTT 3.1.1 is tried: some old brokers refuse MQTT 5 by closing."""
+_HANG_UP_S = 0.5
+_GRACE_S = 1.0
+"""What `close` allows the thread above its deadline, to hang up and to come to its end."""
+
+
+class MqttSink:
+    """`Sink` for an MQTT broker."""
+
+    def __init__(
+        self,
+        *,
+        options: Options,
+        context: SinkContext,
+        backoff: Backoff | None = None,
+        historical: Callable[[bytes], bytes] = mark_historical,
+    ) -> None:
+        """Start to connect.
+
+        Args:
+            options: what the user set.
+            context: who we are; birth and will.
+            backoff: delays between tries to connect.
+            historical: marks a JSON payload as late; ValueError where it cannot.
+        """
+        self._options = options
+        self._context = context
+        self._clock = context.clock
+        self._backoff = backoff or Backoff()
+        self._historical = historical
+        self._client_id = options.client_id or f"edgevision-{context.device}"
+        self._where = options.where
+        self._version: Version = "3.1.1" if options.protocol == "3.1.1" else "5"
+        self._unanswered = 0
+        self._version_known = options.protocol != "auto"
+        self._queue = BoundedQueue(max_messages=options.queue_size, max_bytes=options.queue_bytes, clock=self._clock)
+        self._retained = RetainedMemory()
+        self._report = Report(log=_log, name="mqtt", clock=self._clock)
+        self._sent = 0
+        self._sending: Entry | None = None
+        self._connected = False
+        self._state = f"connecting to {self._where}"
+        self._closing = threading.Event()
+        self._end_ns = 0
+        self._wake_lock = threading.Lock()
+        # A pipe and not a socket pair: waking costs the pipeline's thread half as much.
+        self._wake_in, self._wake_out = os.pipe()
+        os.set_blocking(self._wake_in, False)
+        os.set_blocking(self._wake_out, False)
+        self._ended = False
+        self._sleeps = False
+        """The thread waits for messages, and must be woken for one."""
+        self._thread = threading.Thread(target=self._run, name="publish-mqtt", daemon=True)
+        self._thread.start()
+
+    @property
+    def stats(self) -> SinkStats:
+        """The counts now."""
+        # Read in this order, what is settled in between is counted as waiting and never as lost.
+        sent, dropped = self._sent, self._queue.dropped
+        return SinkStats(
+            sent=sent,
+            dropped=dropped,
+            queued=self._queue.offered - sent - dropped,
+            connected=self._connected,
+            state=self._state,
+        )
+
+    def publish(self, message: Message) -> None:
+        """Take a message."""
+        if message.retain:
+            self._retained.keep(message)
+        self._queue.put(message)
+        if self._sleeps:
+            self._sleeps = False
+            self._wake()
+
+    def close(self, deadline_s: float = 5.0) -> None:
+        """Deliver what waits within the deadline, say goodbye, count the rest as dropped."""
+        if not self._closing.is_set():
+            self._end_ns = self._clock.monotonic_ns() + int(deadline_s * 1e9)
+            self._closing.set()
+            self._wake()
+        self._thread.join(deadline_s + _GRACE_S)
+        # Still alive only if the operating system keeps it in a name look-up or a connect; it ends by itself then.
+        self._queue.close()
+        self._report.drops(self._queue, at_once=True)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                last = self._closing.is_set()
+                delay_s = self._connect_and_serve()
+                if self._closing.is_set() and (last or not len(self._queue) or self._left_s() <= 0):
+                    break
+                self._queue.drop_expired()
+                self._report.drops(self._queue)
+                if delay_s:
+                    self._clock.wait(self._closing, delay_s)
+        finally:
+            self._connected = False
+            self._state = "closed"
+            self._queue.close()
+            with self._wake_lock:
+                self._ended = True
+                os.close(self._wake_in)
+                os.close(self._wake_out)
+
+    def _connect_and_serve(self) -> float:
+        """One connection, from dial to end; returns how long to wait before the next, in seconds."""
+        link: Link | None = None
+        # A broker of old may take an MQTT 5 CONNECT with a last will for an unfinished packet, and wait for the rest in
+        # silence; one without a will it refuses in plain words. So after silence one is sent to ask no more than that.
+        probe = self._unanswered > 0
+        try:
+            link = Link(
+                options=self._options,
+                client_id=self._client_id,
+                version=self._version,
+                will=self._context.will() if self._context.will is not None and not probe else None,
+                wake_fd=self._wake_in,
+                clock=self._clock,
+                on_settled=self._settled,
+            )
+            timeout_s = self._options.connect_timeout_s
+            link.dial(min(timeout_s, self._left_s()) if self._closing.is_set() else timeout_s, self._has_time)
+            if probe:
+                self._unanswered = 0
+                link.hang_up(_HANG_UP_S)
+            else:
+                self._serve(link)
+            return 0.0
+        except LinkError as error:
+            self._connected = False
+            self._sending = None
+            if self._step_version(error):
+                return 0.0
+            delay_s = self._backoff.next_delay_s()
+            self._state = f"{error}; next try in {delay_s:.0f} s"
+            self._report.trouble(str(error))
+            return delay_s
+        except Exception:  # noqa: BLE001 - the top of a thread: say it, and go on with a fresh connection
+            self._connected = False
+            if self._sending is not None:
+                # Not sent again: what broke us once would break us for ever.
+                self._sending = None
+                self._queue.drop("lost to an internal error")
+            delay_s = self._backoff.next_delay_s()
+            self._state = f"internal error, see the log; next try in {delay_s:.0f} s"
+            _log.exception("mqtt: internal error; connecting anew in %.0f s", delay_s)
+            return delay_s
+        finally:
+            if link is not None:
+                link.close()
+                self._queue.put_back([entry for _, entry, _ in link.outstanding.values() if entry is not None])
+
+    def _step_version(self, error: LinkError) -> bool:
+        """Choose the version of MQTT for the next try; True to try it at once."""
+        if self._version_known:
+            return False
+        if self._version == "5":
+            self._unanswered = self._unanswered + 1 if error.unanswered else 0
+            if error.version_refused or self._unanswered >= _TRIES_UNANSWERED:
+                self._unanswered = 0
+                self._version = "3.1.1"
+                return True
+        else:
+            self._version = "5"  # 3.1.1 was a guess, and did no better
+        return False
+
+    def _serve(self, link: Link) -> None:
+        """Send until the connection ends (LinkError), or until we are to close and are done."""
+        up_ns = self._clock.monotonic_ns()
+        proved = False
+        self._welcome(link)
+        while True:
+            if not self._has_time():
+                link.hang_up(_HANG_UP_S)
+                return
+            while link.has_room and (entry := self._queue.get()) is not None:
+                self._send(link, entry, up_ns)
+            link.flush()
+            if self._closing.is_set() and not link.outstanding and not len(self._queue):
+                link.hang_up(min(_HANG_UP_S, self._left_s()))
+                return
+            self._report.drops(self._queue)
+            if not proved and self._clock.monotonic_ns() - up_ns > _PROVED_NS:
+                proved = True
+                self._backoff.reset()
+                self._report.recovered()
+            # First say that we sleep, then look once more: a message that came between the two has either seen it and
+            # wakes us, or is seen here.
+            self._sleeps = link.has_room
+            busy = link.has_room and len(self._queue) > 0
+            link.step(0.0 if busy else min(10.0, self._left_s()))
+            self._sleeps = False
+
+    def _welcome(self, link: Link) -> None:
+        """What each connection begins with: we are there, and what the broker should know."""
+        self._connected = True
+        spoken = f"MQTT {self._version}"
+        self._state = f"connected to {self._where} ({spoken})"
+        self._report.note(self._state)
+        if not self._version_known and self._version == "3.1.1":
+            _log.warning(
+                "mqtt: the broker at %s does not speak MQTT 5: using 3.1.1, where messages do not expire in the broker "
+                "and refused ones are not told; set protocol: 3.1.1 to accept that",
+                self._where,
+            )
+        self._version_known = True
+        if link.shortcomings:
+            self._report.trouble(link.shortcomings)
+        told = self._queue.retained_topics()
+        first = [self._context.birth()] if self._context.birth is not None else []
+        told |= {message.topic for message in first}
+        first += [message for message in self._retained.all() if message.topic not in told]
+        for message in first:
+            while not link.has_room:
+                link.step(min(10.0, self._left_s()))
+            link.send(message, None, payload=message.payload, expires_s=None)
+            link.flush()
+        if self._retained.forgotten:
+            self._report.trouble(
+                f"{self._retained.forgotten} retained topics are too many to be told again to a broker that restarts"
+            )
+
+    def _send(self, link: Link, entry: Entry, up_ns: int) -> None:
+        message = entry.message
+        payload = message.payload
+        if (
+            up_ns - entry.queued_mono_ns > _STALE_NS
+            and not message.retain
+            and message.content_type == "application/json"
+        ):
+            try:
+                payload = self._historical(payload)
+            except ValueError as error:
+                self._report.trouble(f"a late message on {message.topic!r} cannot be marked as historical: {error}")
+        expires_s = None
+        if entry.expires_mono_ns is not None:
+            # MQTT counts whole seconds; rounded up, because 0 would mean at once.
+            expires_s = max(1, math.ceil((entry.expires_mono_ns - self._clock.monotonic_ns()) / 1e9))
+        self._sending = entry
+        try:
+            link.send(message, entry, payload=payload, expires_s=expires_s)
+        except LinkError:
+            self._queue.put_back([entry])
+            raise
+        self._sending = None
+
+    def _settled(self, message: Message, entry: Entry | None, refusal: str | None) -> None:
+        if refusal is not None:
+            self._report.trouble(f"the broker at {self._where} does not take {message.topic[:200]!r}: {refusal}")
+            if entry is not None:
+                self._queue.drop("refused")
+        elif entry is not None:
+            self._sent += 1
+
+    def _has_time(self) -> bool:
+        return not self._closing.is_set() or self._left_s() > 0
+
+    def _left_s(self) -> float:
+        """Seconds until `close` gives up; without end while nobody closes."""
+        return (self._end_ns - self._clock.monotonic_ns()) / 1e9 if self._closing.is_set() else math.inf
+
+    def _wake(self) -> None:
+        with self._wake_lock:
+            if self._ended:
+                return
+            try:
+                os.write(self._wake_out, b"\0")
+            except BlockingIOError:
+                return  # so many wakes are unread that one more says nothing new

@@ -1,0 +1,139 @@
+import threading
+
+import numpy as np
+
+from edgevision.clock import SystemClock
+from edgevision.errors import CaptureError
+from edgevision.retry import Backoff
+from edgevision.runtime.camera import Camera, CameraStatus
+from edgevision.runtime.exchange import FrameExchange
+from edgevision.types import Frame
+
+
+class ScriptedSource:
+    """Plays a script: frames by number, then an error, or an end."""
+
+    live = True
+
+    def __init__(self, frames, failure=None):
+        self._frames = frames
+        self._failure = failure
+        self.closed = False
+
+    def frames(self):
+        for sequence in range(self._frames):
+            yield Frame(
+                image=np.zeros((2, 2, 3), np.uint8), camera="a", sequence=sequence, captured_at_ns=0, captured_mono_ns=0
+            )
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self):
+        self.closed = True
+
+
+class InstantClock(SystemClock):
+    """Waits take no time, and are noted."""
+
+    def __init__(self):
+        self.waited_s = []
+        self.now_ns = 0
+
+    def monotonic_ns(self):
+        return self.now_ns
+
+    def wait(self, event, seconds):
+        self.waited_s.append(seconds)
+        return event.is_set()
+
+
+def run(sources, clock=None):
+    clock = clock or InstantClock()
+    told = []
+    exchange = FrameExchange(["a"])
+    status = CameraStatus("a", clock=clock, on_change=lambda s: told.append((s.state, s.reason)))
+    remaining = iter(sources)
+    camera = Camera(
+        "a",
+        make_source=lambda: next(remaining),
+        exchange=exchange,
+        status=status,
+        stall_after_s=10,
+        clock=clock,
+        backoff=Backoff(first_s=1, max_s=30),
+    )
+    camera.start()
+    assert camera.join(10)
+    return camera, told, exchange, clock
+
+
+def test_a_camera_that_dies_is_opened_again_and_numbers_go_on():
+    sources = [
+        ScriptedSource(0, CaptureError("no such device")),
+        ScriptedSource(3, CaptureError("the stream broke off")),
+        ScriptedSource(2),
+    ]
+    camera, told, exchange, clock = run(sources)
+    assert [state for state, _ in told] == ["failed", "live", "failed", "live", "off"]
+    assert told[0][1] == "no such device"
+    assert (camera.captured, camera.restarts) == (5, 2)
+    assert exchange.take().frame.sequence == 4
+    assert len(clock.waited_s) == 2
+    assert all(source.closed for source in sources)
+    assert camera.stopped.is_set()
+
+
+def test_the_wait_grows_while_it_stays_dead_and_starts_again_after_life():
+    dead = [ScriptedSource(0, CaptureError("gone")) for _ in range(8)]
+    _, _, _, clock = run([*dead, ScriptedSource(1, CaptureError("gone")), ScriptedSource(0)])
+    assert clock.waited_s[6] >= 15
+    assert clock.waited_s[8] <= 1
+
+
+def test_a_bug_in_a_source_is_a_failed_camera_and_no_dead_thread(caplog):
+    _, told, _, _ = run([ScriptedSource(1, ZeroDivisionError("bug")), ScriptedSource(0)])
+    assert told[1][0] == "failed"
+    assert "internal error" in told[1][1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_silence_is_a_stall_and_a_frame_ends_it():
+    clock = InstantClock()
+    told = []
+    status = CameraStatus("a", clock=clock, on_change=lambda s: told.append(s.state))
+    exchange = FrameExchange(["a"])
+    gate, first = threading.Event(), threading.Event()
+
+    class Source(ScriptedSource):
+        def frames(self):
+            yield from super().frames()
+            first.set()
+            assert gate.wait(10)
+            yield from super().frames()
+
+    camera = Camera("a", make_source=lambda: Source(1), exchange=exchange, status=status, stall_after_s=10, clock=clock)
+    camera.start()
+    assert first.wait(10)
+    camera.check_stalled()
+    assert told == ["live"]
+    clock.now_ns = 11_000_000_000
+    camera.check_stalled()
+    assert told == ["live"], "a frame that waits for the model is not the camera's fault"
+    exchange.take()
+    camera.check_stalled()
+    camera.check_stalled()
+    assert told == ["live", "stalled"]
+    gate.set()
+    assert camera.join(10)
+    assert told == ["live", "stalled", "live", "off"]
+
+
+def test_the_same_state_is_told_once_and_a_new_reason_again():
+    told = []
+    status = CameraStatus("a", clock=SystemClock(), on_change=lambda s: told.append((s.state, s.reason)))
+    for reason in ("x", "x", "y"):
+        status.set("failed", reason)
+    since_ns = status.since_ns
+    status.set("stalled", "z", only_from=("live",))
+    assert told == [("failed", "x"), ("failed", "y")]
+    assert status.since_ns == since_ns

@@ -1,0 +1,65 @@
+import threading
+
+import numpy as np
+import pytest
+
+from edgevision.runtime.exchange import Captured, FrameExchange
+from edgevision.types import Frame
+
+
+def frame(camera, sequence):
+    image = np.zeros((1, 1, 3), np.uint8)
+    return Captured(Frame(image=image, camera=camera, sequence=sequence, captured_at_ns=0, captured_mono_ns=0), "live")
+
+
+def test_the_newest_live_frame_wins_and_drops_are_counted():
+    exchange = FrameExchange(["a"])
+    for sequence in range(4):
+        assert exchange.put(frame("a", sequence), wait=False)
+    assert exchange.take().frame.sequence == 3
+    assert exchange.dropped("a") == 3
+    assert not exchange.is_waiting("a")
+
+
+def test_cameras_take_turns_however_fast_one_is():
+    exchange = FrameExchange(["fast", "slow", "other"])
+    served = []
+    exchange.put(frame("slow", 0), wait=False)
+    exchange.put(frame("other", 0), wait=False)
+    for sequence in range(3):
+        exchange.put(frame("fast", sequence), wait=False)
+        served.append(exchange.take().frame.camera)
+        exchange.put(frame("fast", sequence + 10), wait=False)
+    assert sorted(served) == ["fast", "other", "slow"]
+
+
+def test_a_file_waits_for_its_place_and_loses_nothing():
+    exchange = FrameExchange(["a"])
+    reader = threading.Thread(target=lambda: [exchange.put(frame("a", number), wait=True) for number in range(50)])
+    reader.start()
+    assert [exchange.take().frame.sequence for _ in range(50)] == list(range(50))
+    reader.join()
+    assert exchange.dropped("a") == 0
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_closing_lets_everyone_go(wait):
+    exchange = FrameExchange(["a"])
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(exchange.take()))
+    taker.start()
+    exchange.close()
+    taker.join(5)
+    assert taken == [None]
+    assert exchange.put(frame("a", 0), wait=wait) is False
+
+
+def test_a_reader_that_waits_is_let_go():
+    exchange = FrameExchange(["a"])
+    exchange.put(frame("a", 0), wait=True)
+    answers = []
+    reader = threading.Thread(target=lambda: answers.append(exchange.put(frame("a", 1), wait=True)))
+    reader.start()
+    exchange.close()
+    reader.join(5)
+    assert answers == [False]

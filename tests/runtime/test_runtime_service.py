@@ -1,0 +1,239 @@
+"""The daemon whole, with real models and real sources; the sink keeps what was published."""
+
+import json
+import threading
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from edgevision import asyncapi, config, documents, messages
+from edgevision.errors import ConfigError, InferenceError, ModelError
+from edgevision.publish.base import SinkContext
+from edgevision.publish.memory import Options as MemoryOptions
+from edgevision.publish.memory import create as create_memory
+from edgevision.runtime.service import Service
+
+SCHEMAS = asyncapi.json_schemas()
+PHOTOS = Path(config.__file__).parents[1] / "data" / "photos"
+
+
+def camera(name="a", source=None, **more):
+    return {"name": name, "source": source or {"type": "images", "path": str(PHOTOS)}, "model": "m", **more}
+
+
+def make(cameras, **more):
+    data = {
+        "device": "box",
+        "sinks": [{"type": "memory"}],
+        "models": {"m": {"model": "efficientnet-lite0", "threads": 1}},
+        "cameras": cameras,
+        **more,
+    }
+    return config.from_document(documents.Document(file="t", data=data, lines={}), folder=Path(), environ={})
+
+
+class Kept:
+    """Everything that was published, each message checked against its schema."""
+
+    def __init__(self, sink):
+        self.messages = list(sink.messages)
+        self.contents = []
+        for message in self.messages:
+            payload = message.payload
+            content = json.loads(payload if payload[:1] == b"{" else messages.read_jpeg_comment(payload))
+            jsonschema.Draft202012Validator(SCHEMAS[content["schema"].split("/")[1]]).validate(content)
+            self.contents.append((message.topic, content))
+
+    def of(self, topic):
+        return [content for at, content in self.contents if at == f"edgevision/box/{topic}"]
+
+
+def run(settings, until=None):
+    """Run until every source has ended, or `until(message)` is true."""
+    sink = create_memory(MemoryOptions(), SinkContext(device="box"))
+    service = Service(settings, extra_sinks={"kept": sink})
+    stopping = threading.Event()
+    service.start()
+    waiter = threading.Thread(target=service.wait, args=(stopping,))
+    waiter.start()
+    if until is not None:
+        assert sink.wait_for(until, timeout_s=30) is not None
+        stopping.set()
+    waiter.join(60)
+    assert not waiter.is_alive()
+    service.stop()
+    return Kept(sink)
+
+
+def test_every_picture_becomes_one_valid_result_and_the_house_closes_in_order():
+    kept = run(make([camera()]))
+    results = kept.of("a/results")
+    assert len(results) == len(list(PHOTOS.glob("*.jpg")))
+    assert [result["seq"] for result in results] == list(range(1, len(results) + 1))
+    assert [result["frame"]["sequence"] for result in results] == list(range(len(results)))
+    tops = {result["classifications"][0]["label"] for result in results}
+    assert {"espresso", "Egyptian cat"} <= tops
+    assert all(result["camera_state"] == "live" and result["frame"]["dropped"] == 0 for result in results)
+    assert [status["camera_state"] for status in kept.of("a/status")] == ["starting", "live", "off"]
+    assert [status["state"] for status in kept.of("status")] == ["starting", "online", "stopping", "offline"]
+    online = kept.of("status")[1]["models"]["m"]
+    assert (online["name"], online["backend"]) == ("efficientnet-lite0", "onnxrt")
+    assert online["proof"]
+    telemetry = kept.of("telemetry")[-1]["cameras"]["a"]
+    assert (telemetry["captured"], telemetry["processed"], telemetry["failed"]) == (len(results), len(results), 0)
+    assert telemetry["stages_ms"]["inference"]["p50"] > 0
+    for topic in {topic for topic, _ in kept.contents}:
+        seqs = [content["seq"] for at, content in kept.contents if at == topic]
+        assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_the_topics_and_flags_are_the_contract():
+    kept = run(make([camera()]))
+    flags = {(message.topic.removeprefix("edgevision/box/"), message.retain, message.qos) for message in kept.messages}
+    assert flags == {("status", True, 1), ("a/status", True, 1), ("a/results", False, 0), ("telemetry", False, 0)}
+
+
+def test_a_missing_camera_is_told_and_the_others_run_on():
+    dead = camera("dead", {"type": "opencv", "url": "/dev/video97"})
+    seen = []
+
+    def enough(message):
+        seen.append(message.topic)
+        failed = message.topic.endswith("dead/status") and b'"failed"' in message.payload
+        seen.append("failed") if failed else None
+        return "failed" in seen and seen.count("edgevision/box/a/results") > 5
+
+    kept = run(make([dead, camera(source={"type": "images", "path": str(PHOTOS), "loop": True}, fps=50)]), enough)
+    failed = [status for status in kept.of("dead/status") if status["camera_state"] == "failed"]
+    assert "/dev/video97" in failed[0]["reason"]
+    assert not kept.of("dead/results")
+
+
+def test_cameras_that_share_a_model_are_served_alike():
+    cameras = [camera(f"c{n}", {"type": "synthetic", "width": 320, "height": 240, "pace": "max", "frames": 1_000_000}) for n in range(4)]
+    count = {}
+
+    def enough(message):
+        name = message.topic.split("/")[2]
+        count[name] = count.get(name, 0) + message.topic.endswith("/results")
+        return sum(count.values()) >= 200
+
+    kept = run(make(cameras), enough)
+    processed = [len(kept.of(f"c{n}/results")) for n in range(4)]
+    assert min(processed) / max(processed) >= 0.8
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_start_and_the_status_says_why(tmp_path, monkeypatch):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    from edgevision.environment import shipped_models_dir
+
+    source = shipped_models_dir() / "efficientnet-lite0"
+    (folder / "model.yaml").write_text((source / "model.yaml").read_text().replace("name: efficientnet-lite0", "name: broken"))
+    (folder / "labels.txt").write_text((source / "labels.txt").read_text())
+    (folder / "efficientnet-lite0-int8.onnx").write_bytes(b"altered")
+    monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path))
+    settings = make([camera()], models={"m": {"model": "broken", "backend": "onnxrt"}})
+    sink = create_memory(MemoryOptions(), SinkContext(device="box"))
+    with pytest.raises(ModelError, match="truncated or altered"):
+        Service(settings, extra_sinks={"kept": sink}).start()
+    last = Kept(sink).of("status")[-1]
+    assert last["state"] == "offline"
+    assert "truncated or altered" in last["reason"]
+
+
+def test_snapshots_are_pictures_with_their_truth_inside():
+    snapshot = {"what": "frame", "when": "always", "interval_s": 0, "quality": 70, "max_width": 200, "draw": True}
+    kept = run(make([camera(snapshot=snapshot)]))
+    images = [message for message in kept.messages if message.content_type == "image/jpeg"]
+    assert images
+    for message in images:
+        picture = cv2.imdecode(np.frombuffer(message.payload, np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape[1] <= 200
+    telemetry = kept.of("telemetry")[-1]["cameras"]["a"]
+    assert len(images) + telemetry["snapshots_dropped"] == telemetry["processed"]
+
+
+def test_crops_are_the_boxes(shared, tmp_path, monkeypatch):
+    from edgevision import assembly, model_store
+
+    monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path))
+    described = assembly.describe(shared / "models" / "yolox_nano.onnx", model_store.find("yolox-nano"), name="yx")
+    model_store.add(described.manifest, described.content, labels_from=described.labels_from)
+    one = camera(source={"type": "images", "path": str(shared / "images" / "cats_and_dogs.jpg")}, snapshot={"what": "crops"})
+    kept = run(make([one], models={"m": {"model": "yx", "class_confidence": {"teddy bear": 0.99}}}))
+    (result,) = kept.of("a/results")
+    crops = kept.of("a/image")
+    assert [crop["label"] for crop in crops] == [item["label"] for item in result["detections"]] == ["cat"] * 3
+    for crop, item in zip(crops, result["detections"], strict=True):
+        assert crop["xyxy"] == pytest.approx(item["xyxy"], abs=1)
+
+
+def test_events_of_rules_go_out():
+    rule = {"type": "presence", "label": "espresso", "frames": 1}
+    kept = run(make([camera(rules=[rule])]))
+    events = kept.of("a/events")
+    assert [event["kind"] for event in events] == ["appeared", "disappeared"]
+    assert events[0]["confidence"] > 0.8
+
+
+def test_roi_rotation_and_flip_reach_the_result():
+    one = camera(source={"type": "images", "path": str(PHOTOS / "coffee.jpg")}, rotation=90, flip="horizontal", roi=[0, 0, 1, 0.5])
+    (result,) = run(make([one])).of("a/results")
+    height, width = cv2.imread(str(PHOTOS / "coffee.jpg")).shape[:2]
+    assert (result["frame"]["width"], result["frame"]["height"]) == (height, width)
+
+
+def test_a_roi_outside_the_picture_is_a_failed_camera():
+    one = camera(source={"type": "images", "path": str(PHOTOS / "coffee.jpg")}, roi=[5000, 5000, 6000, 6000])
+    kept = run(make([one]), lambda message: b'"failed"' in message.payload)
+    assert "roi" in [status for status in kept.of("a/status") if status["camera_state"] == "failed"][0]["reason"]
+
+
+def test_a_picture_that_cannot_be_read_does_not_end_the_camera(tmp_path):
+    (tmp_path / "1.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    (tmp_path / "2.jpg").write_bytes(b"\xff\xd8 no picture")
+    (tmp_path / "3.jpg").write_bytes((PHOTOS / "chelsea.jpg").read_bytes())
+    kept = run(make([camera(source={"type": "images", "path": str(tmp_path)})]))
+    assert len(kept.of("a/results")) == 2
+    assert kept.of("telemetry")[-1]["cameras"]["a"]["unreadable"] == 1
+
+
+def test_an_unused_model_is_said_and_not_loaded(caplog):
+    models = {name: {"model": "efficientnet-lite0"} for name in ("m", "spare")}
+    kept = run(make([camera()], models=models))
+    assert list(kept.of("status")[1]["models"]) == ["m"]
+    assert "used by no camera" in caplog.text
+
+
+def test_a_config_without_cameras_is_a_fault():
+    with pytest.raises(ConfigError):
+        make([])
+
+
+def test_a_model_that_fails_makes_its_cameras_failed_and_back_again():
+    settings = make([camera(source={"type": "images", "path": str(PHOTOS), "loop": True}, fps=100)])
+    sink = create_memory(MemoryOptions(), SinkContext(device="box"))
+    service = Service(settings, extra_sinks={"kept": sink})
+    service.start()
+    model = next(iter(service._models.values()))
+    whole = model.run
+    failures = iter(range(5))
+
+    def failing(frame):
+        if next(failures, None) is not None:
+            raise InferenceError("the runtime failed")
+        return whole(frame)
+
+    model.run = failing
+    assert sink.wait_for(lambda message: b"the runtime failed" in message.payload, timeout_s=30)
+    assert sink.wait_for(lambda m: m.topic.endswith("a/results") and next(failures, None) is None, timeout_s=30)
+    service.stop()
+    kept = Kept(sink)
+    states = [status["camera_state"] for status in kept.of("a/status")]
+    assert states == ["starting", "live", "failed", "live", "off"]
+    assert kept.of("telemetry")[-1]["cameras"]["a"]["failed"] == 5
+    assert {result["camera_state"] for result in kept.of("a/results")} == {"live"}
