@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgevision
+from edgevision.capture.images import read_image
 
 _PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "ai-edge-litert", "paho-mqtt", "pydantic")
 _PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
@@ -21,7 +22,7 @@ _PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
 def scene(width: int, height: int) -> NDArray[np.uint8]:
     """A picture of the package's own photos side by side, (height, width, 3) BGR."""
     files = sorted(_PHOTOS.glob("*.jpg"))
-    pictures = [cv2.resize(cv2.imread(str(file)), (width // len(files) + 1, height)) for file in files]
+    pictures = [cv2.resize(read_image(file), (width // len(files) + 1, height)) for file in files]
     return np.ascontiguousarray(np.hstack(pictures)[:, :width]).astype(np.uint8)
 
 

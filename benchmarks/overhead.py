@@ -28,9 +28,9 @@ from edgevision.manifest import read_weights
 from edgevision.messages import Composer, ModelRef
 from edgevision.model_store import BACKEND_BY_SUFFIX, find
 from edgevision.pipeline import Model
+from edgevision.publish.base import SinkContext
 from edgevision.publish.memory import Options as MemoryOptions
 from edgevision.publish.memory import create as create_memory
-from edgevision.publish.base import SinkContext
 from edgevision.types import Frame
 
 
@@ -56,7 +56,8 @@ def bare_loop(content: bytes, backend: str, threads: int, tensor: NDArray[Any], 
     interpreter = Interpreter(model_content=content, num_threads=threads)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], tensor)
-    return interpreter.invoke
+    invoke: Callable[[], object] = interpreter.invoke
+    return invoke
 
 
 def edgevision_loop(model: Model, image: NDArray[np.uint8]) -> Callable[[], object]:
@@ -115,8 +116,8 @@ def measure(name: str, backend: str | None, threads: int, rounds: int, like: str
     spent = interleaved(loops, rounds)
     for _ in range(rounds // 4):
         _, times = model.run(frame)
-        for stage in stages:
-            stages[stage].append(getattr(times, f"{stage}_ns") / 1e6)
+        for stage, values in stages.items():
+            values.append(getattr(times, f"{stage}_ns") / 1e6)
     return {
         "model": model.name,
         "backend": model.backend_name,

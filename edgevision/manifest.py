@@ -116,7 +116,8 @@ class Manifest(_Part):
     licence: str
     source: str
     metrics: list[dict[str, Any]] = Field(default_factory=list)
-    """What was measured: dataset, images, metric, backend, value, host. None of it: the model is unproved."""
+    """What was measured: dataset, images, metric, backend, value, host. A figure without a backend was not measured on these
+    files; with none that has one, the model is unproved."""
     lineage: dict[str, Any] = Field(default_factory=dict)
 
     def input_for(self, backend: str) -> InputSection:
@@ -134,7 +135,7 @@ class Manifest(_Part):
     @property
     def proved(self) -> bool:
         """Whether an accuracy that was measured stands beside the weights."""
-        return any("value" in metric for metric in self.metrics)
+        return any("value" in metric and "backend" in metric for metric in self.metrics)
 
 
 def load_manifest(folder: Path) -> Manifest:

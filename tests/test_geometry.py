@@ -20,7 +20,7 @@ from edgevision.types import ImageTransform
 
 def plain_nms(xyxy, confidence, class_id, iou, max_detections):
     """Textbook greedy NMS in Python floats."""
-    kept = []
+    kept: list[int] = []
     for i in sorted(range(len(confidence)), key=lambda i: (-confidence[i], i)):
         if len(kept) == max_detections:
             break
@@ -104,7 +104,7 @@ def test_nms_bears_coordinates_at_the_end_of_float32():
 def test_iou_of_known_boxes():
     first = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], np.float32)
     second = np.array([[1, 0, 3, 2], [0, 0, 2, 2], [2, 0, 4, 2], [5, 5, 5, 5]], np.float32)
-    expected = [[1 / 3, 1, 0, 0], [0, 0, 0, 0]]
+    expected = np.array([[1 / 3, 1, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(iou_xyxy(first, second), expected, rtol=1e-6)
 
 

@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ from edgevision.errors import ManifestError, ModelError
 from edgevision.manifest import load_labels, load_manifest, read_weights
 
 WEIGHTS = b"the weights"
-GOOD = {
+GOOD: dict[str, Any] = {
     "name": "m",
     "version": "1",
     "task": "classification",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevision import asyncapi, messages
-from edgevision.messages import Composer, Delivery, Deliveries, ModelRef
+from edgevision.messages import Composer, Deliveries, Delivery, ModelRef
 from edgevision.types import Classifications, Detections, Event, Frame, StageTimes
 
 SCHEMAS = asyncapi.json_schemas()
@@ -28,12 +28,16 @@ class FixedClock:
 
 
 def composer(**settings):
-    return Composer(topic="acme/line3", device="box1", version="0.1.0", clock=FixedClock(), boot_id="ab" * 16, **settings)
+    return Composer(
+        topic="acme/line3", device="box1", version="0.1.0", clock=FixedClock(), boot_id="ab" * 16, **settings
+    )
 
 
 def frame(**changes):
     values = {"image": np.zeros((480, 640, 3), np.uint8), "camera": "infeed", "sequence": 7}
-    return Frame(**{**values, "captured_at_ns": 1_700_000_000_000_000_000, "captured_mono_ns": 4_990_000_000, **changes})
+    return Frame(
+        **{**values, "captured_at_ns": 1_700_000_000_000_000_000, "captured_mono_ns": 4_990_000_000, **changes}
+    )
 
 
 def detections(rows):
@@ -97,8 +101,8 @@ def test_seq_has_no_gap_and_no_double_from_many_threads():
     found: list[int] = []
 
     def make():
-        for _ in range(200):
-            found.append(json.loads(maker.camera_status("a", state="live", since_ns=0, reason="").payload)["seq"])
+        made = [maker.camera_status("a", state="live", since_ns=0, reason="") for _ in range(200)]
+        found.extend(json.loads(message.payload)["seq"] for message in made)
 
     threads = [threading.Thread(target=make) for _ in range(4)]
     for thread in threads:
@@ -116,10 +120,14 @@ def test_classification_event_status_and_image_fit_their_schemas():
     message = maker.result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0)
     assert [item["label"] for item in check(message)["classifications"]] == ["plate", "class 7"]
     assert (message.qos, message.durable, message.expires_s) == (1, True, 5)
-    event = Event(kind="appeared", camera="infeed", rule="r", occurred_at_ns=5, label="cup", confidence=0.5, box=(1, 2, 3, 4))
+    event = Event(
+        kind="appeared", camera="infeed", rule="r", occurred_at_ns=5, label="cup", confidence=0.5, box=(1, 2, 3, 4)
+    )
     assert check(maker.event(event, frame(), model=MODEL, state="live", dropped=0))["xyxy"] == [1, 2, 3, 4]
     jpeg = b"\xff\xd8\xff\xd9"
-    image = maker.image(jpeg, frame(), state="live", dropped=0, what="crop", xyxy=(1, 2, 3, 4), label="cup", confidence=0.5)
+    image = maker.image(
+        jpeg, frame(), state="live", dropped=0, what="crop", xyxy=(1, 2, 3, 4), label="cup", confidence=0.5
+    )
     assert image.content_type == "image/jpeg"
     content = json.loads(messages.read_jpeg_comment(image.payload))
     jsonschema.validate(content, SCHEMAS["image"])
@@ -142,7 +150,9 @@ def test_a_real_jpeg_is_the_same_picture_with_its_comment():
 
 
 def test_mark_historical_changes_that_alone():
-    message = composer().result(frame(), detections([(1, 2, 3, 4, 0.5)]), StageTimes(), model=MODEL, state="live", dropped=0)
+    message = composer().result(
+        frame(), detections([(1, 2, 3, 4, 0.5)]), StageTimes(), model=MODEL, state="live", dropped=0
+    )
     before, after = json.loads(message.payload), json.loads(messages.mark_historical(message.payload))
     assert after == {**before, "historical": True}
     for payload in (b"[]", b'{"a": 1}'):

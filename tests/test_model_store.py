@@ -4,6 +4,7 @@ import pytest
 
 from edgevision import assembly, model_store
 from edgevision.errors import ModelError, StateError, UsageError
+from edgevision.types import Detections
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_adding_describing_and_using_a_real_file(models_dir, shared):
     assert model_store.verify(added) == {"onnxrt": "ok"}
     assert "bottles" in {folder.name for folder in model_store.list_folders()}
     found = assembly.load_model("bottles").predict(shared / "images" / "cats_and_dogs.jpg")
+    assert isinstance(found, Detections)
     assert [found.labels[class_id] for class_id in found.class_id[:3]] == ["cat", "cat", "cat"]
     with pytest.raises(UsageError, match="choose another with --name"):
         model_store.add(described.manifest, described.content, labels_from=described.labels_from)

@@ -35,7 +35,7 @@ def test_quantise_rounds_half_to_even_and_saturates():
 
 
 def test_dequantise_along_an_axis():
-    quantization = Quantization(scale=np.float32([1, 10]), zero_point=np.int32([0, 1]), axis=1)
+    quantization = Quantization(scale=np.array([1, 10], np.float32), zero_point=np.array([0, 1], np.int32), axis=1)
     assert dequantize(np.array([[2, 2], [3, 3]], np.int8), quantization).tolist() == [[2, 10], [3, 20]]
 
 

@@ -46,7 +46,9 @@ def test_exit_statuses_are_told_apart():
     statuses = {error.__name__: error.exit_status for error in tree(EdgevisionError)}
     assert statuses["ConfigError"] == 2
     assert statuses["ManifestError"] == statuses["ModelError"] == 4
-    assert len({statuses[name] for name in ("UsageError", "PluginError", "ModelError", "CaptureError", "ImageError")}) == 5
+    assert (
+        len({statuses[name] for name in ("UsageError", "PluginError", "ModelError", "CaptureError", "ImageError")}) == 5
+    )
 
 
 @given(st.integers(0, 500), st.integers())

@@ -82,6 +82,11 @@ class Oriented:
         """As the wrapped source."""
         return self._source.live
 
+    @property
+    def unreadable(self) -> int:
+        """As the wrapped source."""
+        return self._source.unreadable
+
     def frames(self) -> Iterator[Frame]:
         """The wrapped source's frames, put right.
 

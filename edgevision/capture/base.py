@@ -34,6 +34,11 @@ class FrameSource(Protocol):
         """True where pictures come whether we are ready or not (newest wins); False where the source waits for us."""
         ...
 
+    @property
+    def unreadable(self) -> int:
+        """Frames or pictures that came but could not be decoded, since the source was made."""
+        ...
+
     def frames(self) -> Iterator[Frame]:
         """Open, then yield frames as they come, `sequence` counting up from 0.
 

@@ -156,7 +156,7 @@ class ImagesSource:
         self._context = context
         self._closing = threading.Event()
         self.unreadable = 0
-        """Pictures that were skipped since `frames()` was called."""
+        """Pictures that were skipped since the source was made."""
 
     @property
     def live(self) -> bool:
@@ -167,7 +167,6 @@ class ImagesSource:
         """Yield the pictures; a looped folder is listed anew each time round. See the protocol."""
         clock, fps = self._context.clock, self._context.fps or (_LOOP_FPS if self._options.loop else None)
         pacer = Pacer(clock, self._closing) if fps is not None else None
-        self.unreadable = 0
         warned: set[Path] = set()
         sequence = 0
         while not self._closing.is_set():

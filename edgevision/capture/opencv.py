@@ -160,6 +160,8 @@ class OpenCvSource:
         self._sequence = 0
         self._delivered = False
         self._bad_in_a_row = 0
+        self.unreadable = 0
+        """Frames that could not be decoded since the source was made."""
 
     @property
     def live(self) -> bool:
@@ -267,6 +269,7 @@ class OpenCvSource:
         image = _retrieve(capture)
         if image is None:
             self._bad_in_a_row += 1
+            self.unreadable += 1
             if self._bad_in_a_row == 1:
                 self._warn(f"frame {sequence} cannot be decoded and is dropped")
             if self._bad_in_a_row >= _MAX_BAD_FRAMES:

@@ -70,6 +70,11 @@ class SyntheticSource:
         self._shapes = _shapes(options)
 
     @property
+    def unreadable(self) -> int:
+        """0: every frame is drawn."""
+        return 0
+
+    @property
     def live(self) -> bool:
         """As set in the options."""
         return self._options.live

@@ -120,7 +120,7 @@ def _usable_port(wanted: int) -> int:
 
 
 async def _serve(port: int) -> None:
-    from amqtt.broker import Broker  # noqa: PLC0415 - the optional SDK
+    from amqtt.broker import Broker
 
     port = _usable_port(port)
     broker = Broker(

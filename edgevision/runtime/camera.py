@@ -72,7 +72,6 @@ class Camera:
         self.processed = 0
         self.failed = 0
         self.restarts = 0
-        self.unreadable = 0
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
         self._make_source = make_source
@@ -82,6 +81,7 @@ class Camera:
         self._backoff = backoff or Backoff(first_s=1.0, max_s=30.0)
         self._stopping = threading.Event()
         self._source: FrameSource | None = None
+        self._unreadable_before = 0  # of the sources before this one
         self._source_lock = threading.Lock()
         self._last_frame_ns = clock.monotonic_ns()
         self._next_sequence = 0
@@ -98,6 +98,12 @@ class Camera:
         with self._source_lock:
             if self._source is not None:
                 self._source.close()
+
+    @property
+    def unreadable(self) -> int:
+        """Frames or pictures that could not be decoded, since the daemon started."""
+        with self._source_lock:
+            return self._unreadable_before + (self._source.unreadable if self._source is not None else 0)
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the reader to end; False when it hangs (it is left behind as a daemon thread)."""
@@ -150,7 +156,7 @@ class Camera:
         finally:
             with self._source_lock:
                 self._source = None
-            self.unreadable += getattr(source, "unreadable", 0)
+                self._unreadable_before += source.unreadable
             source.close()
         if self._stopping.is_set():
             self.status.set("off", "stopped")

@@ -3,6 +3,7 @@
 import threading
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ def jpeg(image: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def source(url: str | int, *, fps: float | None = None, clock: Clock = SYSTEM_CLOCK, **options) -> FrameSource:
+def source(url: str | int, *, fps: float | None = None, clock: Clock = SYSTEM_CLOCK, **options: Any) -> FrameSource:
     return opencv.create(opencv.Options(url=url, **options), SourceContext(camera="line-1", fps=fps, clock=clock))
 
 

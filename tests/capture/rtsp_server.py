@@ -6,11 +6,11 @@ password `s3cret`.
 
 import sys
 
-import gi
+import gi  # type: ignore[import-not-found]
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtspServer  # type: ignore[import-not-found]  # noqa: E402
 
 Gst.init(None)
 LAUNCH = (
@@ -36,5 +36,6 @@ if sys.argv[1:] == ["secret"]:
     factory.set_permissions(permissions)
 server.get_mount_points().add_factory("/cam", factory)
 server.attach(None)
-print(server.get_bound_port(), flush=True)
+sys.stdout.write(f"{server.get_bound_port()}\n")
+sys.stdout.flush()
 GLib.MainLoop().run()

@@ -2,6 +2,8 @@ import logging
 import os
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,23 +19,23 @@ from edgevision.capture.images import MAX_PIXELS, decode_image, image_files, rea
 from edgevision.errors import CaptureError, ImageError
 
 
-def encoded(suffix, image, *parameters):
+def encoded(suffix: str, image: Any, *parameters: Any) -> Any:
     done, content = cv2.imencode(suffix, image, list(parameters))
     assert done
     return content.tobytes()
 
 
-def gradient(height=48, width=64, dtype=np.uint8):
+def gradient(height: Any = 48, width: Any = 64, dtype: Any = np.uint8) -> Any:
     image = np.zeros((height, width, 3), dtype)
     image[..., 0] = np.linspace(0, np.iinfo(dtype).max, width)
     image[..., 2] = np.linspace(0, np.iinfo(dtype).max, height)[:, None]
     return image
 
 
-def png(width, height, *, depth=8, color=2, chunks=(), data=b""):
+def png(width: int, height: int, *, depth: Any = 8, color: Any = 2, chunks: Any = (), data: Any = b"") -> Any:
     """A PNG by hand."""
 
-    def chunk(name, body):
+    def chunk(name: bytes, body: Any) -> Any:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
@@ -52,7 +54,7 @@ LOSSLESS = [
 
 @pytest.mark.parametrize(("suffix", "parameters"), LOSSLESS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (48, 64), (7, 333)])
-def test_every_format_gives_its_pixels(tmp_path, suffix, parameters, height, width):
+def test_every_format_gives_its_pixels(tmp_path: Path, suffix: str, parameters: Any, height: int, width: int) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encoded(suffix, gradient(height, width), *parameters))
     image = read_image(path)
@@ -61,13 +63,13 @@ def test_every_format_gives_its_pixels(tmp_path, suffix, parameters, height, wid
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
-def test_jpeg(tmp_path, progressive):
+def test_jpeg(tmp_path: Path, progressive: Any) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(".jpg", gradient(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive))
     assert np.abs(read_image(path).astype(int) - gradient()).mean() < 3
 
 
-def test_grey_alpha_and_16_bit_become_8_bit_bgr():
+def test_grey_alpha_and_16_bit_become_8_bit_bgr() -> None:
     grey = gradient()[..., 0]
     np.testing.assert_array_equal(decode_image(encoded(".png", grey), name="g"), np.dstack([grey] * 3))
     alpha = np.dstack([gradient(), np.full((48, 64), 3, np.uint8)])
@@ -77,12 +79,12 @@ def test_grey_alpha_and_16_bit_become_8_bit_bgr():
     assert np.abs(deep.astype(int) - (gradient(dtype=np.uint16) >> 8)).max() <= 1
 
 
-def test_palette():
+def test_palette() -> None:
     content = png(2, 1, color=3, chunks=[(b"PLTE", bytes([255, 0, 0, 0, 0, 255]))], data=bytes([0, 0, 1]))
     np.testing.assert_array_equal(decode_image(content, name="p"), [[[0, 0, 255], [255, 0, 0]]])
 
 
-def test_cmyk(tmp_path):
+def test_cmyk(tmp_path: Path) -> None:
     # Adobe's CMYK is stored inverted: 255 is no ink. A flat picture of 8x8 pixels, all white.
     content = _cmyk_white()
     image = decode_image(content, name="cmyk")
@@ -90,10 +92,10 @@ def test_cmyk(tmp_path):
     assert image.min() > 250
 
 
-def _cmyk_white():
+def _cmyk_white() -> Any:
     """A baseline JPEG of four components, each DC +127 (white in Adobe's inverted CMYK)."""
 
-    def segment(marker, body):
+    def segment(marker: Any, body: Any) -> Any:
         return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
     quantisation = segment(0xDB, bytes([0]) + bytes([8] * 64))
@@ -108,7 +110,7 @@ def _cmyk_white():
     return b"\xff\xd8" + adobe + quantisation + frame + huffman + scan + data + b"\xff\xd9"
 
 
-def test_exif_orientation_is_applied(tmp_path):
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
     content = jpeg(gradient())
     turned = content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
@@ -116,32 +118,37 @@ def test_exif_orientation_is_applied(tmp_path):
     np.testing.assert_array_equal(decode_image(turned, name="a"), expected)
 
 
+def image_or_none(content: bytes) -> Any:
+    try:
+        return decode_image(content, name="any")
+    except ImageError as error:
+        if not str(error).startswith("any: "):
+            raise
+        return None
+
+
 ALL = [(".jpg", ()), (".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)), *LOSSLESS]
 
 
 @pytest.mark.parametrize(("suffix", "parameters"), ALL)
-def test_a_cut_off_file_is_refused_wherever_it_is_cut(suffix, parameters):
+def test_a_cut_off_file_is_refused_wherever_it_is_cut(suffix: str, parameters: Any) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     content = encoded(suffix, noise, *parameters)
     whole = decode_image(content, name="whole")
     for length in np.linspace(1, len(content) - 3, 97).astype(int):
-        try:
-            image = decode_image(content[:length], name="cut.x")
-        except ImageError as error:
-            assert "cut.x" in str(error)
-        else:  # what is missing was no pixel
-            np.testing.assert_array_equal(image, whole)
+        image = image_or_none(content[:length])
+        assert image is None or (image == whole).all()  # unless what is missing was no pixel
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_the_text_says_that_the_end_is_missing(suffix):
+def test_the_text_says_that_the_end_is_missing(suffix: str) -> None:
     content = encoded(suffix, gradient())
     for length in (len(content) - 2, len(content) // 2, 12):
         with pytest.raises(ImageError, match="cut off"):
             decode_image(content[:length], name="a")
 
 
-def test_a_thumbnails_end_is_not_the_pictures_end():
+def test_a_thumbnails_end_is_not_the_pictures_end() -> None:
     thumbnail = b"Exif\0\0" + jpeg(picture(1))
     content = jpeg(gradient())
     with_thumbnail = content[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + content[2:]
@@ -150,7 +157,7 @@ def test_a_thumbnails_end_is_not_the_pictures_end():
         decode_image(with_thumbnail[:-100], name="a")
 
 
-def test_bytes_after_the_end_do_no_harm():
+def test_bytes_after_the_end_do_no_harm() -> None:
     assert decode_image(jpeg(gradient()) + b"\0" * 500, name="a").shape == (48, 64, 3)
 
 
@@ -170,7 +177,7 @@ def test_bytes_after_the_end_do_no_harm():
     ],
     ids=["empty", "text", "magic only", "unknown WebP", "no marker", "PDF", "sound", "no width", "zeros", "bad filter"],
 )
-def test_what_is_no_picture_is_refused(tmp_path, content, words):
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=words) as refused:
@@ -192,8 +199,8 @@ def test_what_is_no_picture_is_refused(tmp_path, content, words):
     ],
     ids=["png", "png most", "jpeg", "bmp", "gif", "webp", "tiff"],
 )
-def test_a_bomb_is_refused_before_it_is_decoded(bomb, monkeypatch):
-    def never(*_):
+def test_a_bomb_is_refused_before_it_is_decoded(bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
         raise AssertionError("was decoded")
 
     monkeypatch.setattr(cv2, "imdecode", never)
@@ -201,13 +208,13 @@ def test_a_bomb_is_refused_before_it_is_decoded(bomb, monkeypatch):
         decode_image(bomb, name="bomb")
 
 
-def test_twelve_thousand_by_nine_thousand_is_allowed():
+def test_twelve_thousand_by_nine_thousand_is_allowed() -> None:
     header = read_header(png(12_000, 9_000))
     assert header is not None
     assert header.width_px * header.height_px < MAX_PIXELS
 
 
-def test_a_file_too_large_is_not_read(tmp_path):
+def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     with path.open("wb") as file:
         file.truncate(images.MAX_FILE_BYTES + 1)
@@ -215,7 +222,7 @@ def test_a_file_too_large_is_not_read(tmp_path):
         read_image(path)
 
 
-def test_missing_folder_and_fifo(tmp_path):
+def test_missing_folder_and_fifo(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"^{tmp_path}/no.jpg: no such file$"):
         read_image(tmp_path / "no.jpg")
     with pytest.raises(ImageError, match="is a folder"):
@@ -231,49 +238,43 @@ def test_missing_folder_and_fifo(tmp_path):
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF",
        b"RIFF\x20\0\0\0WEBPVP8X", b"II*\0", b"MM\0*"]))  # fmt: skip
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_are_a_picture_or_an_image_error(tail, head):
-    try:
-        image = decode_image(head + tail, name="any")
-    except ImageError:
-        return
-    assert image.ndim == 3
+def test_any_bytes_are_a_picture_or_an_image_error(tail: Any, head: Any) -> None:
+    image = image_or_none(head + tail)
+    assert image is None or image.ndim == 3
 
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_damaged_picture_is_a_picture_or_an_image_error(data):
+def test_a_damaged_picture_is_a_picture_or_an_image_error(data: Any) -> None:
     suffix, parameters = data.draw(st.sampled_from(LOSSLESS))
     content = bytearray(encoded(suffix, gradient(12, 16), *parameters))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        image = decode_image(bytes(content), name="damaged")
-    except ImageError:
-        return
-    assert image.dtype == np.uint8
-    assert image.shape[2] == 3
+    image = image_or_none(bytes(content))
+    assert image is None or (image.dtype == np.uint8 and image.shape[2] == 3)
 
 
-def test_real_pictures_are_read_as_opencv_reads_them(shared):
+def test_real_pictures_are_read_as_opencv_reads_them(shared: Path) -> None:
     for path in [*image_files(shared / "images"), *image_files(shared / "images" / "coco-val")[:10]]:
         np.testing.assert_array_equal(read_image(path), cv2.imread(str(path)))
 
 
-def test_gif(shared):
+@pytest.mark.skipif(not cv2.haveImageWriter("a.gif"), reason="needs an OpenCV that reads GIF")
+def test_gif(shared: Path) -> None:
     assert read_image(shared / "video" / "bolt-multi-size-detection.gif").ndim == 3
 
 
 # The source
 
 
-def camera(path, *, fps=None, loop=False, clock=None):
+def camera(path: Any, *, fps: Any = None, loop: Any = False, clock: Any = None) -> Any:
     return images.create(
         images.Options(path=path, loop=loop), SourceContext(camera="line-1", fps=fps, clock=clock or FakeClock())
     )
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Any:
     for number in (10, 2, 1):
         (tmp_path / f"part{number}.JPG").write_bytes(jpeg(picture(number)))
     (tmp_path / "notes.txt").write_text("no picture")
@@ -284,18 +285,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_in_natural_order(folder):
+def test_a_folder_in_natural_order(folder: Path) -> None:
     frames = list(camera(str(folder)).frames())
     assert [number_of(frame.image) for frame in frames] == [1, 2, 10]
     assert [frame.sequence for frame in frames] == [0, 1, 2]
 
 
-def test_a_list_keeps_its_order(folder):
+def test_a_list_keeps_its_order(folder: Path) -> None:
     paths = [str(folder / f"part{number}.JPG") for number in (10, 1)]
     assert [number_of(frame.image) for frame in camera(paths).frames()] == [10, 1]
 
 
-def test_pace_is_the_cameras_rate(folder):
+def test_pace_is_the_cameras_rate(folder: Path) -> None:
     clock = FakeClock()
     frames = list(camera(str(folder), fps=4, clock=clock).frames())
     assert [frame.captured_mono_ns - frames[0].captured_mono_ns for frame in frames] == [0, 250_000_000, 500_000_000]
@@ -304,7 +305,7 @@ def test_pace_is_the_cameras_rate(folder):
     assert clock.waits_s == []
 
 
-def test_a_loop_shows_one_a_second_and_sees_new_pictures(folder):
+def test_a_loop_shows_one_a_second_and_sees_new_pictures(folder: Path) -> None:
     clock = FakeClock()
     source = camera(str(folder), loop=True, clock=clock)
     iterator = source.frames()
@@ -317,7 +318,7 @@ def test_a_loop_shows_one_a_second_and_sees_new_pictures(folder):
     assert clock.waits_s == [1.0] * 6
 
 
-def test_an_unreadable_picture_is_skipped_said_and_counted(folder, caplog):
+def test_an_unreadable_picture_is_skipped_said_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "part3.jpg").write_bytes(b"")
     source = camera(str(folder), loop=True)
     iterator = source.frames()
@@ -333,14 +334,14 @@ def test_an_unreadable_picture_is_skipped_said_and_counted(folder, caplog):
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_no_readable_picture_is_an_error(tmp_path, loop):
+def test_no_readable_picture_is_an_error(tmp_path: Path, loop: bool) -> None:
     for number in range(2):
         (tmp_path / f"{number}.png").write_bytes(b"no")
-    with pytest.raises(CaptureError, match="none of 2 pictures can be read; the first: .*0.png: is not a picture"):
+    with pytest.raises(CaptureError, match=r"none of 2 pictures can be read; the first: .*0\.png: is not a picture"):
         list(camera(str(tmp_path), loop=loop).frames())
 
 
-def test_nothing_there(tmp_path):
+def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=f"^{tmp_path}: holds no picture; known: .bmp"):
         list(camera(str(tmp_path)).frames())
     with pytest.raises(CaptureError, match=f"^{tmp_path}/x.jpg: no such picture or folder"):
@@ -350,6 +351,6 @@ def test_nothing_there(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", " ", [], ["a.jpg", ""], "a\0b"])
-def test_an_empty_path_is_refused(path):
+def test_an_empty_path_is_refused(path: Any) -> None:
     with pytest.raises(ValueError, match="path"):
         images.Options(path=path)

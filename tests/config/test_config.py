@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def _no_user_models(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path / "none"))
 
 
-def load(tmp_path: Path, text: str, **environ: str) -> config.Config:
+def load(tmp_path: Path, text: str, **environ: str) -> Any:
     path = tmp_path / "c.yaml"
     path.write_text(text, encoding="utf-8")
     return config.load(path, environ=environ)
@@ -48,7 +49,7 @@ def test_the_smallest_config_and_its_defaults(tmp_path):
 
 
 def test_the_annotated_sample_is_good():
-    loaded = config.load(Path(__file__).parents[2] / "deploy" / "edgevision.yaml", environ={})
+    loaded: Any = config.load(Path(__file__).parents[2] / "deploy" / "edgevision.yaml", environ={})
     assert loaded.cameras[0].rules[0].name == "cup-there"
     assert loaded.cameras[0].rules[0].rule.options.frames == 3
     assert loaded.cameras[0].snapshot.interval_s == 5
@@ -68,12 +69,42 @@ def test_the_annotated_sample_is_good():
         ("  topic: acme/line3", "  topic: /acme", 4, "mqtt.topic", "must be levels"),
         ("  topic: acme/line3", "  results: {qos: 3}", 4, "mqtt.results.qos", "found 3"),
         ("  topic: acme/line3", "  tls: {ca_file: /nowhere/ca.crt}", 4, "mqtt.tls.ca_file", "no such file"),
-        ("{model: efficientnet-lite0}", "{model: efficientnet}", 6, "models.parts.model", "did you mean 'efficientnet-lite0'?"),
+        (
+            "{model: efficientnet-lite0}",
+            "{model: efficientnet}",
+            6,
+            "models.parts.model",
+            "did you mean 'efficientnet-lite0'?",
+        ),
         ("{model: efficientnet-lite0}", "{}", 6, "models.parts.model", "is missing"),
-        ("{model: efficientnet-lite0}", "{model: efficientnet-lite0, threads: 0}", 6, "models.parts.threads", "found 0"),
-        ("{model: efficientnet-lite0}", "{model: efficientnet-lite0, confidence: .nan}", 6, "models.parts.confidence", "finite"),
-        ("{model: efficientnet-lite0}", "{model: efficientnet-lite0, backend: tensorrt}", 6, "models.parts.backend", "onnxrt"),
-        ("{model: efficientnet-lite0}", "{model: efficientnet-lite0, classes: [cupp]}", 6, "models.parts.classes[0]", "'cup'"),
+        (
+            "{model: efficientnet-lite0}",
+            "{model: efficientnet-lite0, threads: 0}",
+            6,
+            "models.parts.threads",
+            "found 0",
+        ),
+        (
+            "{model: efficientnet-lite0}",
+            "{model: efficientnet-lite0, confidence: .nan}",
+            6,
+            "models.parts.confidence",
+            "finite",
+        ),
+        (
+            "{model: efficientnet-lite0}",
+            "{model: efficientnet-lite0, backend: tensorrt}",
+            6,
+            "models.parts.backend",
+            "onnxrt",
+        ),
+        (
+            "{model: efficientnet-lite0}",
+            "{model: efficientnet-lite0, classes: [cupp]}",
+            6,
+            "models.parts.classes[0]",
+            "'cup'",
+        ),
         (
             "{model: efficientnet-lite0}",
             "{model: efficientnet-lite0, options: {spining: on}}",
@@ -90,8 +121,20 @@ def test_the_annotated_sample_is_good():
         ("    model: parts", "    model: parts\n    fps: 0", 11, "cameras[0].fps", "greater than 0"),
         ("    model: parts", "    model: parts\n    roi: [0.5, 0, 0.1, 1]", 8, "cameras[0]", "left < right"),
         ("    model: parts", "    model: parts\n    rotation: 45", 11, "cameras[0].rotation", "found 45"),
-        ("    model: parts", "    model: parts\n    model: parts", 11, "cameras[0].model", "stands twice (first on line 10)"),
-        ("    model: parts", "    model: parts\n    snapshot: {what: crops}", 11, "cameras[0].snapshot.what", "need boxes"),
+        (
+            "    model: parts",
+            "    model: parts\n    model: parts",
+            11,
+            "cameras[0].model",
+            "stands twice (first on line 10)",
+        ),
+        (
+            "    model: parts",
+            "    model: parts\n    snapshot: {what: crops}",
+            11,
+            "cameras[0].snapshot.what",
+            "need boxes",
+        ),
         (
             "    model: parts",
             "    model: parts\n    rules:\n      - {type: presence, label: cupp}",
@@ -109,7 +152,11 @@ def test_a_broken_config_says_where_what_and_how(tmp_path, before, after, line, 
 
 
 def test_all_faults_come_at_once_and_in_order(tmp_path):
-    text = GOOD.replace("broker", "${BROKER}").replace("type: opencv", "type: opncv").replace("model: parts", "model: pats")
+    text = (
+        GOOD.replace("broker", "${BROKER}")
+        .replace("type: opencv", "type: opncv")
+        .replace("model: parts", "model: pats")
+    )
     found = faults(tmp_path, text)
     assert [fault.key for fault in found] == ["mqtt.host", "mqtt.host", "cameras[0].source", "cameras[0].model"]
     assert "BROKER" in found[0].problem or "BROKER" in found[1].problem
@@ -128,7 +175,9 @@ def test_nowhere_to_publish(tmp_path):
 
 def test_the_environment_and_files_put_secrets_in(tmp_path):
     (tmp_path / "url").write_text("rtsp://user:s3cret@cam/1\n")
-    text = GOOD.replace("url: rtsp://cam/1", "url_file: url").replace("host: broker", "host: ${BROKER:-10.0.0.1}\n  username: ${U}")
+    text = GOOD.replace("url: rtsp://cam/1", "url_file: url").replace(
+        "host: broker", "host: ${BROKER:-10.0.0.1}\n  username: ${U}"
+    )
     loaded = load(tmp_path, text, U="me")
     assert loaded.cameras[0].source.options.url == "rtsp://user:s3cret@cam/1"
     assert (loaded.mqtt.host, loaded.mqtt.username) == ("10.0.0.1", "me")
@@ -140,7 +189,9 @@ def test_a_password_is_in_no_text_of_the_config(tmp_path):
     loaded = load(tmp_path, text, P="hunter2")
     assert loaded.mqtt.password.get_secret_value() == "hunter2"
     assert "hunter2" not in repr(loaded)
-    broken = faults(tmp_path, text.replace("username: me\n", "").replace("password: ${P}", "password: [${P}]"), P="hunter2")
+    broken = faults(
+        tmp_path, text.replace("username: me\n", "").replace("password: ${P}", "password: [${P}]"), P="hunter2"
+    )
     assert all("hunter2" not in fault.problem for fault in broken)
 
 
@@ -149,7 +200,9 @@ def test_a_secret_file_that_is_missing(tmp_path):
     assert any(fault.key == "cameras[0].source.url_file" and "No such file" in fault.problem for fault in found)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\x01", b"a: [", b"- 1", b"\xff\xff", b"device: x", b"cameras: 5\nmodels: 7\nmqtt: x"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\x01", b"a: [", b"- 1", b"\xff\xff", b"device: x", b"cameras: 5\nmodels: 7\nmqtt: x"]
+)
 def test_unreadable_yaml_is_one_of_our_errors(tmp_path, content):
     path = tmp_path / "c.yaml"
     path.write_bytes(content)
@@ -158,11 +211,22 @@ def test_unreadable_yaml_is_one_of_our_errors(tmp_path, content):
 
 
 scalars = st.none() | st.booleans() | st.integers(-5, 70000) | st.floats(allow_nan=False) | st.text(max_size=8)
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3))
-keys = st.sampled_from(["device", "mqtt", "models", "cameras", "sinks", "logging", "name", "source", "model", "type", "url", "rules"])
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+keys = st.sampled_from(
+    ["device", "mqtt", "models", "cameras", "sinks", "logging", "name", "source", "model", "type", "url", "rules"]
+)
 
 
-@given(st.dictionaries(keys, values | st.dictionaries(keys, values, max_size=4) | st.lists(st.dictionaries(keys, values, max_size=4), max_size=3)))
+@given(
+    st.dictionaries(
+        keys,
+        values
+        | st.dictionaries(keys, values, max_size=4)
+        | st.lists(st.dictionaries(keys, values, max_size=4), max_size=3),
+    )
+)
 def test_any_document_is_a_config_or_one_of_our_errors(data):
     from edgevision import documents
 

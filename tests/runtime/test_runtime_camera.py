@@ -14,6 +14,7 @@ class ScriptedSource:
     """Plays a script: frames by number, then an error, or an end."""
 
     live = True
+    unreadable = 0
 
     def __init__(self, frames, failure=None):
         self._frames = frames

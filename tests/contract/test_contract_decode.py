@@ -1,0 +1,121 @@
+"""What every decoder must keep to: finite boxes within what the model saw, most confident first, no memory shared."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgevision import registry
+from edgevision.decode.base import DecodeContext
+from edgevision.errors import InferenceError, ModelError
+from edgevision.types import Classifications, Detections, ImageTransform, TensorSpec
+
+PLUGINS = registry.available("decode")
+
+# Shapes of a small model's outputs, by role; the input is 64 x 32.
+OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "classifier": {"scores": (1, 7)},
+    "yolox": {"predictions": (1, 8 * 4 + 4 * 2 + 2 * 1, 5 + 7)},
+    "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},
+}
+TRANSFORM = ImageTransform(
+    frame_size=(200, 100), input_size=(64, 32), scale=(0.4, 0.4), offset=(-4.0, -8.0), region=(10, 20, 170, 90)
+)
+
+
+def specs_of(name):
+    if name not in OUTPUTS:
+        pytest.fail(f"decoder {name!r} has no outputs in this test: add them to OUTPUTS")
+    return {
+        role: TensorSpec(name=f"tensor {role}", shape=shape, dtype=np.dtype(np.float32))
+        for role, shape in OUTPUTS[name].items()
+    }
+
+
+def make(name, **context):
+    module = registry.load("decode", name)
+    return module.create(module.Options(), specs_of(name), DecodeContext(**context))
+
+
+def tensors_of(name, seed):
+    """Random outputs, a few of whose numbers are broken."""
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for role, spec in specs_of(name).items():
+        values = rng.normal(0.5, 1.0, spec.shape).astype(np.float32)
+        if name != "classifier":
+            values[rng.random(spec.shape) < 0.05] = rng.choice([np.nan, np.inf, -np.inf])
+        if role == "count":
+            values = rng.integers(0, 7, spec.shape).astype(np.float32)
+        if role == "classes":
+            values = rng.integers(0, 7, spec.shape).astype(np.float32)
+        tensors[spec.name] = values
+    return tensors
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+@given(seed=st.integers(0, 2**32 - 1), confidence=st.sampled_from([0.0, 0.3, 0.9]))
+@settings(deadline=None, max_examples=60)
+def test_predictions_are_sound_whatever_the_model_says(name, seed, confidence):
+    tensors = tensors_of(name, seed)
+    decode = make(name, confidence=confidence, max_detections=5, top_k=3, classes=frozenset({0, 1, 2, 5}))
+    try:
+        found = decode(tensors, TRANSFORM)
+    except InferenceError:
+        return  # all of its scores were broken
+    kept = {key: value.copy() for key, value in vars_of(found).items()}
+    for tensor in tensors.values():
+        tensor[:] = -1
+    for key, value in kept.items():
+        np.testing.assert_array_equal(vars_of(found)[key], value)
+    assert np.isfinite(found.confidence).all()
+    assert (found.confidence >= np.float32(confidence)).all()
+    assert (np.diff(found.confidence) <= 0).all()
+    assert found.confidence.dtype == np.float32
+    assert found.class_id.dtype == np.int32
+    assert set(found.class_id.tolist()) <= {0, 1, 2, 5}
+    if isinstance(found, Detections):
+        assert len(found) <= 5
+        assert found.xyxy.shape == (len(found), 4)
+        assert found.xyxy.dtype == np.float32
+        left, top, right, bottom = found.xyxy.T
+        assert ((left >= 10) & (top >= 20) & (right <= 170) & (bottom <= 90) & (right > left) & (bottom > top)).all()
+    else:
+        assert len(found) <= 3
+
+
+def vars_of(found):
+    if isinstance(found, Detections):
+        return {"xyxy": found.xyxy, "confidence": found.confidence, "class_id": found.class_id}
+    assert isinstance(found, Classifications)
+    return {"confidence": found.confidence, "class_id": found.class_id}
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_missing_role_is_named_with_all_that_are_needed(name):
+    module = registry.load("decode", name)
+    with pytest.raises(ModelError) as caught:
+        module.create(module.Options(), {}, DecodeContext())
+    for role in OUTPUTS[name]:
+        assert role in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_labels_are_handed_on_as_they_are(name):
+    labels = tuple("abcdefg")
+    found = make(name, labels=labels)(
+        {spec.name: np.zeros(spec.shape, np.float32) for spec in specs_of(name).values()}, TRANSFORM
+    )
+    assert found.labels is labels
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_it_imports_without_a_runtime_and_without_opencv(name):
+    code = (
+        f"import sys, edgevision.decode.{name}; "
+        "sys.exit(bool({'onnxruntime', 'ai_edge_litert', 'cv2', 'paho'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
