@@ -28,7 +28,6 @@ from typing import Any, final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.properties import Properties
 
 HOST = "127.0.0.1"
 PATIENCE_S = 20.0
@@ -72,12 +71,19 @@ class HandClock:
 class Mosquitto:
     """A mosquitto process with its own config in `folder`."""
 
-    def __init__(self, binary: str, folder: Path, *, settings: Sequence[str] = ("allow_anonymous true",)) -> None:
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        *,
+        settings: Sequence[str] = ("allow_anonymous true",),
+        persistent: bool = False,
+    ) -> None:
         self.host = HOST
         self.port = free_port()
         self._binary = binary
         self._folder = folder
-        self._settings = settings
+        self._settings = [f"persistence {str(persistent).lower()}", f"persistence_location {folder}/", *settings]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Mosquitto:
@@ -88,12 +94,12 @@ class Mosquitto:
         self.kill()
 
     def start(self) -> None:
-        """Start (again) on the same port, with nothing remembered."""
+        """Start (again) on the same port; `persistent`, it remembers what `stop` left."""
         config = self._folder / f"mosquitto-{self.port}.conf"
         # A child of root would change to a user that cannot read the test's files.
         user = ["user root"] if os.geteuid() == 0 else []
         listener = [f"listener {self.port} {HOST}"]
-        config.write_text("\n".join([*user, *listener, "persistence false", "log_dest none", *self._settings]) + "\n")
+        config.write_text("\n".join([*user, *listener, "log_dest none", *self._settings]) + "\n")
         self._process = subprocess.Popen([self._binary, "-c", str(config)], stderr=subprocess.DEVNULL)
         wait_until(self._listens, f"mosquitto on port {self.port}")
 
@@ -137,7 +143,9 @@ class Heard:
     payload: bytes
     qos: int
     retain: bool
-    properties: Properties | None
+    content_type: str | None
+    expires_s: int | None
+    """Lifetime left (MQTT 5)."""
 
 
 @final
@@ -150,18 +158,21 @@ class Listener:
         topics: str = "#",
         *,
         five: bool = True,
-        host: str = HOST,
+        session: str = "",
         username: str = "",
         password: str = "",
     ) -> None:
+        """`session` names a subscription that the broker keeps while the listener is away (MQTT 3.1.1)."""
         self.heard: list[Heard] = []
         self._topics = topics
-        self._where = (host, port)
+        self._where = (HOST, port)
         self._ready = threading.Event()
         self._arrived = threading.Condition()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+            client_id=session,
+            clean_session=False if session else None,
+            protocol=MQTTProtocolVersion.MQTTv5 if five and not session else MQTTProtocolVersion.MQTTv311,
         )
         self._client.reconnect_delay_set(1, 1)
         if username:
@@ -193,7 +204,8 @@ class Listener:
                     payload=bytes(message.payload),
                     qos=message.qos,
                     retain=message.retain,
-                    properties=message.properties,
+                    content_type=getattr(message.properties, "ContentType", None),
+                    expires_s=getattr(message.properties, "MessageExpiryInterval", None),
                 )
             )
             self._arrived.notify_all()
@@ -257,9 +269,9 @@ class Certificates:
 
 
 @contextmanager
-def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+def raw_server(answer: Callable[[socket.socket], None], port: int = 0) -> Iterator[int]:
     """A TCP port on which `answer` is called with each connection, in turn; it is closed afterwards. Gives the port."""
-    server = socket.create_server((HOST, 0))
+    server = socket.create_server((HOST, port))
     open_connections: list[socket.socket] = []
     ending = threading.Event()
 

@@ -12,11 +12,17 @@ def frame(camera, sequence):
     return Captured(Frame(image=image, camera=camera, sequence=sequence, captured_at_ns=0, captured_mono_ns=0), "live")
 
 
+def take(exchange):
+    captured = exchange.take()
+    assert captured is not None
+    return captured.frame
+
+
 def test_the_newest_live_frame_wins_and_drops_are_counted():
     exchange = FrameExchange(["a"])
     for sequence in range(4):
         assert exchange.put(frame("a", sequence), wait=False)
-    assert exchange.take().frame.sequence == 3
+    assert take(exchange).sequence == 3
     assert exchange.dropped("a") == 3
     assert not exchange.is_waiting("a")
 
@@ -28,7 +34,7 @@ def test_cameras_take_turns_however_fast_one_is():
     exchange.put(frame("other", 0), wait=False)
     for sequence in range(3):
         exchange.put(frame("fast", sequence), wait=False)
-        served.append(exchange.take().frame.camera)
+        served.append(take(exchange).camera)
         exchange.put(frame("fast", sequence + 10), wait=False)
     assert sorted(served) == ["fast", "other", "slow"]
 
@@ -37,7 +43,7 @@ def test_a_file_waits_for_its_place_and_loses_nothing():
     exchange = FrameExchange(["a"])
     reader = threading.Thread(target=lambda: [exchange.put(frame("a", number), wait=True) for number in range(50)])
     reader.start()
-    assert [exchange.take().frame.sequence for _ in range(50)] == list(range(50))
+    assert [take(exchange).sequence for _ in range(50)] == list(range(50))
     reader.join()
     assert exchange.dropped("a") == 0
 
