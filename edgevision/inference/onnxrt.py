@@ -5,10 +5,10 @@ ONNX Runtime itself would go to the CPU with a warning. Weights come out of the 
 would read a second file from the working directory. And threads do not spin while a paced camera waits for its next
 frame.
 
-YOLOX-nano with two threads on two cores, ORT 1.32: spinning without end (the default) costs 66-80 % of a core at 10
-frames a second, not spinning 17-20 %, 200 us of spinning 20-28 %; the latency at that pace is the same within the
-noise. One frame after the other, not spinning takes 13.4 ms, spinning 9.4 ms, 200 us of it 9.3 ms. So: paced load does
-not spin, full load spins for 200 us, and nothing ever spins on a camera that has died.
+YOLOX-nano with two threads on two cores, ORT 1.32 (medians; others used the machine). At 10 frames a second spinning
+without end, the default, costs 66-69 % of a core for 10.4 ms a frame; not spinning 19-20 % for 16.3 ms; 200 us of spinning
+23-28 % for 16.0 ms. One frame after the other, not spinning takes 13.4 ms, spinning 9.4 ms, 200 us of it 9.3 ms. So: paced
+load does not spin, full load spins for 200 us, and nothing ever spins on a camera that has died.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pydantic import Field, field_validator
 
 from edgevision import registry
 from edgevision.errors import InferenceError, ModelError, PluginError
+from edgevision.inference._onnx_file import has_external_data
 from edgevision.inference._specs import check_tensors, first_sentence, layout_of
 from edgevision.inference.base import Backend, BackendContext, ModelFile
 from edgevision.types import Tensors, TensorSpec
@@ -67,6 +68,11 @@ _OPTIMIZATION = {
     "basic": "ORT_ENABLE_BASIC",
     "none": "ORT_DISABLE_ALL",
 }
+
+_SECOND_FILE = (
+    "its weights lie in a second file, which is not checked and not read; make it one file: "
+    "onnx.save_model(onnx.load(path), new_path, save_as_external_data=False)"
+)
 
 _SPIN_US = 200
 _BUSY = 0.6
@@ -112,6 +118,8 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
     """
     ort = registry.require("onnxruntime", package="edgevision[onnxrt]", purpose="backend onnxrt")
     _check_providers(ort, options)
+    if has_external_data(model.content):
+        raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     ort.set_default_logger_severity(3)
     spin = options.spinning == "on" or (options.spinning == "auto" and context.expected_fps is None)
     backend = _Session(ort, options, model, threads=context.threads, spin=spin)
@@ -194,7 +202,7 @@ def _session_options(ort: ModuleType, options: Options, *, threads: int, spin: b
     made.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     # Known from 1.26 on; older versions pass over it and spin without end under full load.
     made.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
-    # No file can lie below /dev/null: a model made of several files fails, instead of reading what nobody has checked.
+    # A second lock behind `has_external_data`: no file can lie below /dev/null.
     made.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null")
     if "CPUExecutionProvider" not in options.provider_options():
         made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -256,10 +264,7 @@ def _own_words(error: BaseException) -> str:
 def _refusal(error: BaseException, options: Options) -> str:
     text = str(error)
     if "xternal data" in text:
-        return (
-            "its weights lie in a second file, which is not checked and not read; make it one file: "
-            "onnx.save_model(onnx.load(path), new_path, save_as_external_data=False)"
-        )
+        return _SECOND_FILE
     if "fallback to CPU EP has been explicitly disabled" in text:
         return (
             f"{', '.join(options.provider_options())} cannot run all of its operators; "
