@@ -125,9 +125,10 @@ class Link:
         try:
             self._client.connect(options.host, options.broker_port, options.keepalive_s)
         except OSError as error:
-            trusted = "an authority this system trusts"
-            if options.tls is not None and options.tls.ca_file is not None:
-                trusted = f"tls.ca_file {options.tls.ca_file}"
+            trusted = None
+            if options.tls is not None:
+                ca_file = options.tls.ca_file
+                trusted = "an authority this system trusts" if ca_file is None else f"tls.ca_file {ca_file}"
             raise LinkError(
                 words.unreachable(error, host=options.host, where=self.where, timeout_s=timeout_s, trusted=trusted)
             ) from error

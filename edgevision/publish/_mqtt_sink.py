@@ -121,10 +121,10 @@ class MqttSink:
 
     def _run(self) -> None:
         try:
-            while True:
+            while self._has_time():
                 last = self._closing.is_set()
                 delay_s = self._connect_and_serve()
-                if self._closing.is_set() and (last or not len(self._queue) or self._left_s() <= 0):
+                if self._closing.is_set() and (last or not len(self._queue)):
                     break
                 self._queue.drop_expired()
                 self._report.drops(self._queue)
@@ -156,7 +156,7 @@ class MqttSink:
                 on_settled=self._settled,
             )
             timeout_s = self._options.connect_timeout_s
-            link.dial(min(timeout_s, self._left_s()) if self._closing.is_set() else timeout_s, self._has_time)
+            link.dial(max(0.01, min(timeout_s, self._left_s())), self._has_time)
             if probe:
                 self._unanswered = 0
                 link.hang_up(_HANG_UP_S)

@@ -93,9 +93,9 @@ def lost_early(where: str, client_id: str) -> str:
     return f"connection to {where} lost at once: does another client use the client_id {client_id!r}?"
 
 
-def unreachable(error: OSError, *, host: str, where: str, timeout_s: float, trusted: str) -> str:
-    """The connection could not be made; `trusted` says whose certificates we accept."""
-    if isinstance(error, ssl.SSLError):
+def unreachable(error: OSError, *, host: str, where: str, timeout_s: float, trusted: str | None) -> str:
+    """The connection could not be made; `trusted` says whose certificates we accept, None is without TLS."""
+    if trusted is not None and isinstance(error, (ssl.SSLError, ConnectionResetError, BrokenPipeError)):
         return _no_tls(error, where=where, trusted=trusted)
     if isinstance(error, socket.gaierror):
         return f"host {host!r} is not known: check host and the network's DNS ({error.strerror})"
@@ -108,13 +108,14 @@ def unreachable(error: OSError, *, host: str, where: str, timeout_s: float, trus
     return f"cannot connect to {where}: {error.strerror or error}"
 
 
-def _no_tls(error: ssl.SSLError, *, where: str, trusted: str) -> str:
+def _no_tls(error: OSError, *, where: str, trusted: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _untrusted(error, where=where, trusted=trusted)
-    reason = error.reason or str(error).upper()
+    reason = (isinstance(error, ssl.SSLError) and error.reason) or str(error).upper()
     if reason in {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
         return f"{where} does not speak TLS: set tls: false, or the port of the broker's TLS listener"
-    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or "EOF" in reason:
+    closed = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError)
+    if isinstance(error, closed) or "EOF" in reason:
         return f"{where} closed the connection during the TLS handshake: is it a TLS port?"
     if "ALERT" in reason:
         return closed_unanswered(where, tls=True, detail=reason)

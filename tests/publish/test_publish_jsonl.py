@@ -1,6 +1,5 @@
 import json
 import logging
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_line_for_each_message(tmp_path):
+def test_a_line_for_each_message(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = create(Options(path=path), CONTEXT)
     sink.publish(Message(topic="a/ü", payload='{"x": "line\\nbreak", "ü": 1.50}'.encode(), qos=1, retain=True))
@@ -39,7 +38,7 @@ def test_a_line_for_each_message(tmp_path):
     assert (sink.stats.sent, sink.stats.dropped, sink.stats.queued) == (3, 0, 0)
 
 
-def test_each_line_is_on_the_disk_at_once(tmp_path):
+def test_each_line_is_on_the_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = create(Options(path=path), CONTEXT)
     sink.publish(Message(topic="a", payload=b"{}"))
@@ -47,7 +46,7 @@ def test_each_line_is_on_the_disk_at_once(tmp_path):
     sink.close()
 
 
-def test_rotates_once_and_stays_below_the_bound(tmp_path):
+def test_rotates_once_and_stays_below_the_bound(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     sink = create(Options(path=path, max_bytes=1024), CONTEXT)
     for number in range(40):
@@ -56,12 +55,12 @@ def test_rotates_once_and_stays_below_the_bound(tmp_path):
     kept = lines(tmp_path / "out.jsonl.1") + lines(path)
     numbers = [line["payload"]["n"] for line in kept]  # type: ignore[index]
     assert numbers == list(range(numbers[0], 40))
-    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.jsonl.1"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.1"]
     assert path.stat().st_size <= 1024
     assert (tmp_path / "out.jsonl.1").stat().st_size <= 1024
 
 
-def test_a_line_torn_by_a_power_cut_does_not_spoil_the_next(tmp_path):
+def test_a_line_torn_by_a_power_cut_does_not_spoil_the_next(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"topic":"a","pay')
     sink = create(Options(path=path), CONTEXT)
@@ -72,7 +71,7 @@ def test_a_line_torn_by_a_power_cut_does_not_spoil_the_next(tmp_path):
     assert json.loads(whole)["topic"] == "b"
 
 
-def test_a_full_disk_costs_messages_one_line_and_no_more(caplog):
+def test_a_full_disk_costs_messages_one_line_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     sink = create(Options(path=Path("/dev/full")), CONTEXT)
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
@@ -88,7 +87,7 @@ def test_a_full_disk_costs_messages_one_line_and_no_more(caplog):
     assert (sink.stats.sent, sink.stats.dropped) == (0, 5)
 
 
-def test_goes_on_when_the_file_can_be_written_again(tmp_path, caplog):
+def test_goes_on_when_the_file_can_be_written_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "out.jsonl"
     sink = create(Options(path=path), CONTEXT)
     path.mkdir()
@@ -102,7 +101,7 @@ def test_goes_on_when_the_file_can_be_written_again(tmp_path, caplog):
     assert "again" in caplog.text
 
 
-def test_a_wrong_path_is_told_when_the_sink_is_made(tmp_path):
+def test_a_wrong_path_is_told_when_the_sink_is_made(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="is a folder: give a file name"):
         create(Options(path=tmp_path), CONTEXT)
     with pytest.raises(PublishError, match="missing does not exist: create it"):

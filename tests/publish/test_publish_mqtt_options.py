@@ -2,7 +2,7 @@ import logging
 
 import pytest
 from pydantic import ValidationError
-from support_brokers import Certificates
+from support_brokers import Certificates, HandClock
 
 from edgevision.errors import PublishError
 from edgevision.publish import _mqtt_words as words
@@ -14,7 +14,6 @@ from edgevision.publish._report import Report
 from edgevision.publish.base import SinkContext
 from edgevision.publish.mqtt import Options, create
 from edgevision.types import Message
-from test_publish_queue import HandClock
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_retained_memory_keeps_the_newest_and_is_bounded():
     assert [message.topic for message in memory.all()] == ["big"]
 
 
-@pytest.mark.parametrize(("payload", "size"), [(0, 6), (122, 128 + 0), (123, 130), (16_000, 16_007)])
+@pytest.mark.parametrize(("payload", "size"), [(0, 6), (122, 128), (123, 129), (124, 131), (16_000, 16_007)])
 def test_packet_length(payload, size):
     # 1 command + 1 to 4 of length + 2 + topic + 1 of empty properties + payload
     assert packet_bytes(topic_bytes=1, payload_bytes=payload, qos=0, properties_bytes=1) == size

@@ -1,27 +1,12 @@
 import threading
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support_brokers import HandClock
 
 from edgevision.publish._queue import BoundedQueue
 from edgevision.types import Message
-
-
-class HandClock:
-    """Time that moves when told."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def time_ns(self) -> int:
-        return self.now_ns
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        self.now_ns += int(seconds * 1e9)
-        return event.is_set()
 
 
 def make_queue(max_messages: int = 10, max_bytes: int = 10_000) -> tuple[BoundedQueue, HandClock]:
@@ -43,14 +28,14 @@ def numbers(queue: BoundedQueue) -> list[int]:
     return out
 
 
-def test_first_in_first_out_across_ranks():
+def test_first_in_first_out_across_ranks() -> None:
     queue, _ = make_queue()
     for number, (qos, durable) in enumerate([(0, False), (1, False), (1, True), (0, False), (1, True), (0, True)]):
         queue.put(message(number, qos=qos, durable=durable))
     assert numbers(queue) == [0, 1, 2, 3, 4, 5]
 
 
-def test_full_gives_up_the_oldest_of_the_least_precious():
+def test_full_gives_up_the_oldest_of_the_least_precious() -> None:
     queue, _ = make_queue(max_messages=3)
     queue.put(message(0, durable=True, qos=1))
     queue.put(message(1, qos=1))
@@ -65,7 +50,7 @@ def test_full_gives_up_the_oldest_of_the_least_precious():
     assert not queue.take_drops()
 
 
-def test_bytes_are_bounded_and_a_giant_harms_nobody_else():
+def test_bytes_are_bounded_and_a_giant_harms_nobody_else() -> None:
     queue, _ = make_queue(max_messages=100, max_bytes=100)
     for number in range(3):
         queue.put(message(number, size=30))  # 31 with its topic
@@ -77,7 +62,7 @@ def test_bytes_are_bounded_and_a_giant_harms_nobody_else():
     assert queue.size_bytes == 0
 
 
-def test_expired_messages_are_dropped_and_counted():
+def test_expired_messages_are_dropped_and_counted() -> None:
     queue, clock = make_queue()
     queue.put(message(0, expires_s=1.0))
     queue.put(message(1, expires_s=3.0))
@@ -90,7 +75,7 @@ def test_expired_messages_are_dropped_and_counted():
     assert queue.take_drops() == {"expired": 2}
 
 
-def test_what_comes_back_stands_where_it_stood():
+def test_what_comes_back_stands_where_it_stood() -> None:
     queue, _ = make_queue()
     for number in range(5):
         queue.put(message(number, qos=number % 2))
@@ -100,7 +85,7 @@ def test_what_comes_back_stands_where_it_stood():
     assert numbers(queue) == [0, 1, 2, 3, 4, 5]
 
 
-def test_closing_counts_what_waits_and_what_comes_after():
+def test_closing_counts_what_waits_and_what_comes_after() -> None:
     queue, _ = make_queue()
     queue.put(message(0))
     taken = queue.get()
@@ -130,7 +115,9 @@ def test_closing_counts_what_waits_and_what_comes_after():
         max_size=60,
     ),
 )
-def test_nothing_is_ever_lost_uncounted_out_of_order_or_out_of_bounds(max_messages, max_bytes, steps):
+def test_nothing_is_ever_lost_uncounted_out_of_order_or_out_of_bounds(
+    max_messages: int, max_bytes: int, steps: list[Any]
+) -> None:
     """Every message put is delivered, waiting or counted; per rank and over all, delivery keeps the order of arrival."""
     queue, clock = make_queue(max_messages, max_bytes)
     put, delivered = 0, []
@@ -158,7 +145,7 @@ def test_nothing_is_ever_lost_uncounted_out_of_order_or_out_of_bounds(max_messag
     assert put == len(delivered) + queue.dropped
 
 
-def test_many_threads_lose_nothing():
+def test_many_threads_lose_nothing() -> None:
     queue, _ = make_queue(max_messages=50, max_bytes=10**6)
     taken: list[int] = []
 
