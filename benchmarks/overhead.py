@@ -33,6 +33,9 @@ from edgevision.publish.memory import Options as MemoryOptions
 from edgevision.publish.memory import create as create_memory
 from edgevision.types import Frame
 
+CALLS, SETTLING = 20, 3
+"""Timed calls in a block, and calls before them that are not."""
+
 
 def weights(model: str, backend: str) -> bytes:
     """The bytes that `model` (a name or a file) is made of."""
@@ -76,31 +79,31 @@ def edgevision_loop(model: Model, image: NDArray[np.uint8]) -> Callable[[], obje
     return look
 
 
-def interleaved(loops: dict[str, Callable[[], object]], rounds: int) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds of every loop in every round; the order turns, so that none always runs on another's cache."""
+def interleaved(loops: dict[str, Callable[[], object]], blocks: int) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of every loop, (blocks, CALLS); the order turns, so that none always follows the other."""
     names = list(loops)
-    spent: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(20):
-        for loop in loops.values():
-            loop()
-    for number in range(rounds):
+    spent: dict[str, list[list[float]]] = {name: [] for name in names}
+    for number in range(blocks + 1):  # the first is the warm-up
         for name in names if number % 2 else reversed(names):
-            started = time.perf_counter_ns()
-            loops[name]()
-            spent[name].append((time.perf_counter_ns() - started) / 1e6)
-    return {name: np.array(values) for name, values in spent.items()}
+            loop, block = loops[name], []
+            for _ in range(SETTLING + CALLS):
+                started = time.perf_counter_ns()
+                loop()
+                block.append((time.perf_counter_ns() - started) / 1e6)
+            spent[name].append(block[SETTLING:])
+    return {name: np.array(values[1:]) for name, values in spent.items()}
 
 
 def ratio(ours: NDArray[np.float64], bare: NDArray[np.float64], *, seed: int = 0) -> dict[str, float]:
-    """The ratio of medians with its 95 % bootstrap interval over rounds."""
+    """The ratio of medians with its 95 % interval, a bootstrap over pairs of neighbouring blocks."""
     random = np.random.default_rng(seed)
     picks = random.integers(0, len(ours), (1000, len(ours)))
-    drawn = np.median(ours[picks], axis=1) / np.median(bare[picks], axis=1)
+    drawn = np.median(ours[picks], axis=(1, 2)) / np.median(bare[picks], axis=(1, 2))
     low, high = np.percentile(drawn, (2.5, 97.5))
     return {"ratio": float(np.median(ours) / np.median(bare)), "low": float(low), "high": float(high)}
 
 
-def measure(name: str, backend: str | None, threads: int, rounds: int, like: str | None) -> dict[str, Any]:
+def measure(name: str, backend: str | None, threads: int, blocks: int, like: str | None) -> dict[str, Any]:
     """One model's figures."""
     model = assembly.load_model(name, backend=backend, threads=threads, like=like)
     image = scene(1280, 720)
@@ -113,8 +116,8 @@ def measure(name: str, backend: str | None, threads: int, rounds: int, like: str
         "bare": bare_loop(content, model.backend_name, threads, tensor, tensor_name),
         "edgevision": edgevision_loop(model, image),
     }
-    spent = interleaved(loops, rounds)
-    for _ in range(rounds // 4):
+    spent = interleaved(loops, blocks)
+    for _ in range(5 * CALLS):
         _, times = model.run(frame)
         for stage, values in stages.items():
             values.append(getattr(times, f"{stage}_ns") / 1e6)
@@ -123,7 +126,8 @@ def measure(name: str, backend: str | None, threads: int, rounds: int, like: str
         "backend": model.backend_name,
         "threads": threads,
         "frame": "1280x720",
-        "rounds": rounds,
+        "blocks": blocks,
+        "calls": CALLS,
         "bare_ms": round(float(np.median(spent["bare"])), 3),
         "edgevision_ms": round(float(np.median(spent["edgevision"])), 3),
         **{key: round(value, 4) for key, value in ratio(spent["edgevision"], spent["bare"]).items()},
@@ -137,15 +141,15 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="a model's name or file; may be given several times")
     parser.add_argument("--like", help="for a bare file: a model that is built alike")
     parser.add_argument("--backend", help="onnxrt or litert")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=2, help="of one inference, in both")
+    parser.add_argument("--blocks", type=int, default=30)
     parser.add_argument("--json", type=Path, metavar="F", help="write the figures here")
     arguments = parser.parse_args()
     logs.configure(level="error")
     cv2.setNumThreads(1)  # as the daemon does
     rows = []
     for name in arguments.model or ["efficientnet-lite0"]:
-        row = measure(name, arguments.backend, arguments.threads, arguments.rounds, arguments.like)
+        row = measure(name, arguments.backend, arguments.threads, arguments.blocks, arguments.like)
         rows.append(row)
         print(
             f"{row['model']:22} {row['backend']:7} {row['threads']} threads: bare {row['bare_ms']:7.2f} ms, edgevision "

@@ -12,7 +12,7 @@ import sys
 from typing import Any, Literal, TextIO, cast, get_args
 
 from edgevision.errors import UsageError
-from edgevision.messages import timestamp
+from edgevision.messages.times import timestamp
 from edgevision.registry import unknown_name
 
 LogFormat = Literal["text", "json"]

@@ -58,16 +58,43 @@ box = st.floats(0, 4000, width=32)
 row = st.tuples(box, box, box, box, st.floats(0, 1, width=32))
 
 
-@given(st.lists(row, max_size=20), st.text(min_size=1, max_size=20))
+@given(
+    st.lists(row, max_size=20), st.text(min_size=1, max_size=20), st.integers(0, 2**62), st.booleans(), st.booleans()
+)
 @settings(max_examples=50)
-def test_every_result_fits_its_schema(rows, label):
+def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classify, track):
     found = detections(rows)
-    found = Detections(xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, labels=(label,))
-    content = check(composer().result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0))
-    assert len(content["detections"]) == len(rows)
-    for item, values in zip(content["detections"], rows, strict=True):
-        assert item["xyxy"] == pytest.approx(values[:4], abs=0.0051)
-        assert item["confidence"] == pytest.approx(values[4], abs=0.000051)
+    if classify:
+        found = Classifications(confidence=found.confidence, class_id=found.class_id, labels=(label,))
+    else:
+        ids = np.arange(len(rows), dtype=np.int64) * 2**40 if track else None
+        found = Detections(
+            xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, labels=(label,), track_id=ids
+        )
+    times = StageTimes(preprocess_ns=nanoseconds, decode_ns=nanoseconds // 7)
+    content = check(composer().result(frame(), found, times, model=MODEL, state="live", dropped=0))
+    payload = messages.ResultPayload(
+        device="box1",
+        camera="infeed",
+        boot_id="ab" * 16,
+        seq=1,
+        captured_at="2023-11-14T22:13:20.000000Z",
+        published_at="2023-11-14T22:13:20.123456Z",
+        camera_state="live",
+        model=MODEL,
+        frame={"width": 640, "height": 480, "sequence": 7, "dropped": 0},
+        latency_ms={
+            "waiting": 0,
+            "preprocess": round(nanoseconds / 1e6, 3),
+            "inference": 0,
+            "decode": round(nanoseconds // 7 / 1e6, 3),
+            "events": 0,
+            "total": 10,
+        },
+        task="classification" if classify else "detection",
+        **{"classifications" if classify else "detections": messages.prediction_items(found)},
+    )
+    assert content == json.loads(payload.model_dump_json())
 
 
 def test_a_result_says_where_when_and_how_long():

@@ -1,0 +1,261 @@
+"""The message contract, version 1: topics and payloads. JSON Schemas and the AsyncAPI document are generated from here.
+
+Every JSON payload has the same envelope; a key that has no meaning for a message is null, never absent. `seq` counts up by
+one per topic within a boot, given when a message is made: whatever is dropped afterwards shows as a gap. Changing a field's
+meaning, or taking one away, is a new schema version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CameraState: TypeAlias = Literal[
+    "starting", "live", "late", "stalled", "frozen", "dark", "overexposed", "blurred", "failed", "off"
+]
+"""All states of version 1. A consumer treats every state but `live` as "cannot be trusted to see"."""
+DeviceState: TypeAlias = Literal["starting", "online", "stopping", "offline"]
+Task: TypeAlias = Literal["classification", "detection", "segmentation"]
+Timestamp = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", json_schema_extra={"format": "date-time"})
+]
+Milliseconds = Annotated[float, Field(ge=0)]
+Confidence = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Box = tuple[float, float, float, float]
+
+WILL_SEQ = 0
+"""The last will is lodged before anything is sent and spoken by the broker: it stands outside the count, which begins at 1."""
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True, validate_by_name=True)
+
+
+class ModelRef(_Payload):
+    """Which model looked."""
+
+    name: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class FrameRef(_Payload):
+    """Which picture was looked at."""
+
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    sequence: Count
+    """Counts up by one per frame of this camera since the daemon started; a gap is a dropped frame."""
+    dropped: Count
+    """Frames of this camera that no model had time for, since the daemon started."""
+
+
+class LatencyMs(_Payload):
+    """Where this frame's time went, in milliseconds."""
+
+    waiting: Milliseconds
+    """From capture until a model took the frame up."""
+    preprocess: Milliseconds
+    inference: Milliseconds
+    decode: Milliseconds
+    events: Milliseconds
+    total: Milliseconds
+    """From capture until the message was made."""
+
+
+class Envelope(_Payload):
+    """What every JSON payload has."""
+
+    schema_: Annotated[str, Field(alias="schema")]
+    device: str
+    camera: str | None = None
+    boot_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    """One start of the daemon."""
+    seq: Count
+    """Counts up by one per topic within a boot, from 1; a gap is a lost message. 0 is the last will."""
+    captured_at: Timestamp | None = None
+    """When the picture was taken (RFC 3339, UTC)."""
+    published_at: Timestamp
+    """When the message was made; for the last will, when it was lodged with the broker."""
+    camera_state: CameraState | None = None
+    model: ModelRef | None = None
+    frame: FrameRef | None = None
+    latency_ms: LatencyMs | None = None
+    historical: bool = False
+    """True where the message could not be sent when it was made: it tells of the past."""
+
+
+class DetectionItem(_Payload):
+    """One object."""
+
+    label: str
+    class_id: int
+    confidence: Confidence
+    xyxy: Box
+    """Left, top, right, bottom in pixels of the camera's picture."""
+    track_id: int | None = None
+
+
+class ClassificationItem(_Payload):
+    """One class."""
+
+    label: str
+    class_id: int
+    confidence: Confidence
+
+
+class ResultPayload(Envelope):
+    """What a model saw in one frame; sent for every frame, with empty lists where it saw nothing."""
+
+    schema_: Annotated[Literal["edgevision/result/1"], Field(alias="schema")] = "edgevision/result/1"
+    camera: str
+    captured_at: Timestamp
+    camera_state: CameraState
+    model: ModelRef
+    frame: FrameRef
+    latency_ms: LatencyMs
+    task: Task
+    detections: list[DetectionItem] | None = None
+    """For task `detection`: most confident first."""
+    classifications: list[ClassificationItem] | None = None
+    """For task `classification`: most confident first."""
+
+
+class EventPayload(Envelope):
+    """Something that happened, as a rule saw it."""
+
+    schema_: Annotated[Literal["edgevision/event/1"], Field(alias="schema")] = "edgevision/event/1"
+    camera: str
+    captured_at: Timestamp
+    camera_state: CameraState
+    model: ModelRef
+    frame: FrameRef
+    kind: str
+    rule: str
+    occurred_at: Timestamp
+    label: str | None = None
+    confidence: Confidence | None = None
+    xyxy: Box | None = None
+    track_id: int | None = None
+
+
+class ImagePayload(Envelope):
+    """Carried inside a snapshot, as JSON in the JPEG's comment segment, so that a picture never loses its truth."""
+
+    schema_: Annotated[Literal["edgevision/image/1"], Field(alias="schema")] = "edgevision/image/1"
+    camera: str
+    captured_at: Timestamp
+    camera_state: CameraState
+    frame: FrameRef
+    what: Literal["frame", "crop"]
+    xyxy: Box
+    """The part of the camera's picture that is shown, in its pixels."""
+    label: str | None = None
+    confidence: Confidence | None = None
+
+
+class CameraStatusPayload(Envelope):
+    """A camera's state; retained, sent on every change."""
+
+    schema_: Annotated[Literal["edgevision/camera-status/1"], Field(alias="schema")] = "edgevision/camera-status/1"
+    camera: str
+    camera_state: CameraState
+    since: Timestamp
+    reason: str
+    """Why, in words for a person."""
+
+
+class ModelStatus(ModelRef):
+    """A model that is loaded, and how it was proved."""
+
+    backend: str
+    threads: int
+    proof: list[dict[str, Any]] = []
+    """The manifest's measured figures; empty: the model is unproved."""
+
+
+class DeviceStatusPayload(Envelope):
+    """The daemon's state; retained. The last will is this message with `offline`."""
+
+    schema_: Annotated[Literal["edgevision/status/1"], Field(alias="schema")] = "edgevision/status/1"
+    state: DeviceState
+    since: Timestamp
+    reason: str
+    version: str
+    """edgevision's version."""
+    cameras: list[str] = []
+    models: dict[str, ModelStatus] = {}
+    """By the name the config gives them."""
+
+
+class StageSummary(_Payload):
+    """One stage's time over the telemetry's interval, in milliseconds."""
+
+    mean: Milliseconds
+    p50: Milliseconds
+    p99: Milliseconds
+    max: Milliseconds
+
+
+class CameraTelemetry(_Payload):
+    """One camera's counts since the daemon started, and times over the last interval."""
+
+    state: CameraState
+    captured: Count
+    processed: Count
+    dropped: Count
+    """Frames that no model had time for."""
+    unreadable: Count
+    """Frames or pictures that the source could not decode."""
+    failed: Count
+    """Frames that the model failed on."""
+    restarts: Count
+    """How often the source was opened again."""
+    snapshots_dropped: Count
+    fps: Annotated[float, Field(ge=0)]
+    stages_ms: dict[str, StageSummary]
+
+
+class SinkTelemetry(_Payload):
+    """One sink's counts since the daemon started."""
+
+    sent: Count
+    dropped: Count
+    queued: Count
+    connected: bool
+    state: str
+
+
+class ProcessTelemetry(_Payload):
+    """The daemon itself."""
+
+    uptime_s: Annotated[float, Field(ge=0)]
+    cpu_percent: Annotated[float, Field(ge=0)]
+    """Of one core, over the last interval."""
+    rss_bytes: Count
+    threads: Count
+    open_files: Count
+
+
+class TelemetryPayload(Envelope):
+    """How the daemon is doing; sent every interval."""
+
+    schema_: Annotated[Literal["edgevision/telemetry/1"], Field(alias="schema")] = "edgevision/telemetry/1"
+    interval_s: Annotated[float, Field(ge=0)]
+    cameras: dict[str, CameraTelemetry]
+    sinks: dict[str, SinkTelemetry]
+    process: ProcessTelemetry
+
+
+PAYLOADS: Mapping[str, type[Envelope]] = {
+    "result": ResultPayload,
+    "event": EventPayload,
+    "image": ImagePayload,
+    "camera-status": CameraStatusPayload,
+    "status": DeviceStatusPayload,
+    "telemetry": TelemetryPayload,
+}
+"""By the middle part of their schema name, `edgevision/<name>/1`."""

@@ -1,0 +1,125 @@
+"""Results as JSON text: the one message that is made for every frame of every camera, so it is written straight out.
+
+Right after an inference the caches hold the model and not us: building the pydantic payload and serialising it then takes
+0.23 ms, this 0.05 (`benchmarks/overhead.py` shows what a frame costs in all). `ResultPayload` stays the contract; a property
+test holds every text against it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from edgevision.messages.contract import CameraState, ClassificationItem, DetectionItem, ModelRef, ResultPayload
+from edgevision.messages.times import timestamp
+from edgevision.types import Classifications, Detections, Frame, Predictions, StageTimes, label_of
+
+
+class ResultWriter:
+    """Writes the results of one camera and one model; what never changes is made once."""
+
+    def __init__(self, *, device: str, camera: str, boot_id: str, model: ModelRef) -> None:
+        """Prepare the fixed parts."""
+        schema = ResultPayload.model_fields["schema_"].default
+        self._head = (
+            f'{{"schema":"{schema}","device":{_text(device)},"camera":{_text(camera)},"boot_id":"{boot_id}","seq":'
+        )
+        self._model = f'"model":{model.model_dump_json()},"frame":'
+        self._labels: dict[int, str] = {}
+
+    def write(
+        self,
+        frame: Frame,
+        predictions: Predictions,
+        times: StageTimes,
+        *,
+        seq: int,
+        published_at_ns: int,
+        total_ns: int,
+        state: CameraState,
+        dropped: int,
+    ) -> bytes:
+        """The payload of one result."""
+        height, width = frame.image.shape[:2]
+        text = (
+            f'{self._head}{seq},"captured_at":"{timestamp(frame.captured_at_ns)}","published_at":"'
+            f'{timestamp(published_at_ns)}","camera_state":"{state}",{self._model}{{"width":{width},"height":{height},'
+            f'"sequence":{frame.sequence},"dropped":{dropped}}},"latency_ms":{{"waiting":{_ms(times.capture_to_start_ns)},'
+            f'"preprocess":{_ms(times.preprocess_ns)},"inference":{_ms(times.inference_ns)},"decode":'
+            f'{_ms(times.decode_ns)},"events":{_ms(times.events_ns)},"total":{_ms(total_ns)}}},"historical":false,'
+            f"{self._predictions(predictions)}}}"
+        )
+        return text.encode()
+
+    def _predictions(self, found: Predictions) -> str:
+        if isinstance(found, Detections):
+            return f'"task":"detection","detections":[{self._detections(found)}],"classifications":null'
+        if isinstance(found, Classifications):
+            return f'"task":"classification","detections":null,"classifications":[{self._classifications(found)}]'
+        return '"task":"segmentation","detections":null,"classifications":null'
+
+    def _detections(self, found: Detections) -> str:
+        # float32 does not print shortly as a double: four digits of confidence and hundredths of a pixel are what is meant.
+        tracks = ["null"] * len(found) if found.track_id is None else found.track_id.tolist()
+        rows = zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy.tolist(), tracks, strict=True)
+        return ",".join(
+            [
+                f'{{"label":{self._label(found.labels, class_id)},"class_id":{class_id},"confidence":{confidence:.4f},'
+                f'"xyxy":[{left:.2f},{top:.2f},{right:.2f},{bottom:.2f}],"track_id":{track}}}'
+                for class_id, confidence, (left, top, right, bottom), track in rows
+            ]
+        )
+
+    def _classifications(self, found: Classifications) -> str:
+        rows = zip(found.class_id.tolist(), found.confidence.tolist(), strict=True)
+        return ",".join(
+            [
+                f'{{"label":{self._label(found.labels, class_id)},"class_id":{class_id},"confidence":{confidence:.4f}}}'
+                for class_id, confidence in rows
+            ]
+        )
+
+    def _label(self, labels: tuple[str, ...], class_id: int) -> str:
+        text = self._labels.get(class_id)
+        if text is None:
+            text = self._labels[class_id] = _text(label_of(labels, class_id))
+        return text
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e6:.3f}"
+
+
+def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[ClassificationItem]:
+    """Predictions as values of the contract, for whoever does not write them sixty times a second."""
+    if isinstance(predictions, Detections):
+        tracks = [None] * len(predictions) if predictions.track_id is None else predictions.track_id.tolist()
+        boxes = zip(
+            predictions.class_id.tolist(),
+            predictions.confidence.tolist(),
+            predictions.xyxy.tolist(),
+            tracks,
+            strict=True,
+        )
+        return [
+            DetectionItem(
+                label=label_of(predictions.labels, class_id),
+                class_id=class_id,
+                confidence=round(confidence, 4),
+                xyxy=tuple(round(edge, 2) for edge in xyxy),
+                track_id=track,
+            )
+            for class_id, confidence, xyxy, track in boxes
+        ]
+    if isinstance(predictions, Classifications):
+        rows = zip(predictions.class_id.tolist(), predictions.confidence.tolist(), strict=True)
+        return [
+            ClassificationItem(
+                label=label_of(predictions.labels, class_id), class_id=class_id, confidence=round(value, 4)
+            )
+            for class_id, value in rows
+        ]
+    return []
