@@ -95,8 +95,8 @@ def nms(
         (k,) indices into `xyxy`, k <= max_detections.
     """
     order = np.argsort(-confidence, kind="stable")
-    if max_detections < 1:
-        return order[:0]
+    if max_detections < 1 or len(order) < 2:
+        return order[: max(0, max_detections)]
     kept: list[int] = []
     # Coordinates near float32's limit overflow to an infinite area; such boxes suppress nothing and are no error here.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -127,7 +127,10 @@ class _Corners:
 
     @classmethod
     def of(cls, xyxy: NDArray[Any]) -> _Corners:
-        return cls(np.vstack((xyxy.T, area_xyxy(xyxy))))
+        columns = np.empty((5, len(xyxy)), xyxy.dtype)
+        columns[:4] = xyxy.T
+        columns[4] = area_xyxy(xyxy)
+        return cls(columns)
 
     def __getitem__(self, part: slice | list[int]) -> _Corners:
         return _Corners(self.columns[:, part])

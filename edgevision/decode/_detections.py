@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.decode.base import DecodeContext
-from edgevision.geometry import area_xyxy, clip_xyxy, nms, to_frame_xyxy
+from edgevision.geometry import nms
 from edgevision.types import Detections, ImageTransform
 
 _NOTHING = (np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
@@ -24,8 +24,8 @@ def lowest_confidence(context: DecodeContext) -> float:
     return min((context.confidence, *own.values()))
 
 
-def wanted(confidence: NDArray[Any], class_id: NDArray[Any], context: DecodeContext) -> NDArray[np.bool_]:
-    """Which candidates (n,) are of a wanted class and reach its threshold."""
+def wanted(confidence: NDArray[Any], class_id: NDArray[Any], context: DecodeContext) -> NDArray[np.intp]:
+    """Indices of the candidates (n,) that are of a wanted class and reach its threshold."""
     if not context.class_confidence:
         enough: NDArray[np.bool_] = confidence >= context.confidence
     else:
@@ -33,49 +33,67 @@ def wanted(confidence: NDArray[Any], class_id: NDArray[Any], context: DecodeCont
         for single, value in context.class_confidence.items():
             threshold[class_id == single] = value
         enough = confidence >= threshold
+    enough &= confidence < np.inf  # NaN has failed the threshold already
     if context.classes is not None:
         enough &= np.isin(class_id, list(context.classes))
-    return enough
+    return np.flatnonzero(enough)
 
 
-def finish(
-    xyxy: NDArray[Any],
-    confidence: NDArray[Any],
-    class_id: NDArray[Any],
-    *,
-    context: DecodeContext,
-    transform: ImageTransform,
-    suppress: bool = True,
-) -> Detections:
-    """Thresholds, the way back to frame pixels, NMS, order and number.
+class Finisher:
+    """The way back to frame pixels, NMS, order and number; what depends on the picture's size is kept between frames.
 
-    Boxes that are not finite, or of which nothing lies within what the model saw, are dropped. Overlaps are compared
-    before boxes are clipped, as all reference implementations do.
-
-    Args:
-        xyxy: (n, 4) in input pixels.
-        confidence: (n,)
-        class_id: (n,)
-        context: thresholds, labels and limits.
-        transform: how the frame became the input.
-        suppress: whether overlapping boxes of one class are still to be removed.
+    Right after an inference the caches are cold and a call of numpy costs microseconds, so calls are what is saved here.
     """
-    keep = np.flatnonzero(wanted(confidence, class_id, context))
-    if not keep.size:
-        return nothing(context)
-    with np.errstate(over="ignore", invalid="ignore"):
-        frame = to_frame_xyxy(xyxy[keep], transform)
-        clipped = clip_xyxy(frame, transform.region)
-        good = np.flatnonzero(np.isfinite(frame).all(axis=1) & np.isfinite(confidence[keep]) & (area_xyxy(clipped) > 0))
-    keep, frame, clipped = keep[good], frame[good], clipped[good]
-    confidence, class_id = confidence[keep].astype(np.float32), class_id[keep].astype(np.int32)
-    if suppress:
-        chosen = nms(frame, confidence, class_id, iou=context.iou, max_detections=context.max_detections)
-    else:
-        chosen = np.argsort(-confidence, kind="stable")[: context.max_detections]
-    return Detections(
-        xyxy=clipped[chosen], confidence=confidence[chosen], class_id=class_id[chosen], labels=context.labels
-    )
+
+    def __init__(self, context: DecodeContext, *, suppress: bool = True) -> None:
+        """`suppress`: whether overlapping boxes of one class are still to be removed."""
+        self._context = context
+        self._suppress = suppress
+        self._transform: ImageTransform | None = None
+        self._scale, self._shift, self._low, self._high = (np.empty(4, np.float32) for _ in range(4))
+
+    def __call__(
+        self, xyxy: NDArray[Any], confidence: NDArray[Any], class_id: NDArray[Any], transform: ImageTransform
+    ) -> Detections:
+        """The frame's detections.
+
+        Boxes that are not finite, or of which nothing lies within what the model saw, are dropped. Overlaps are compared
+        before boxes are clipped, as all reference implementations do.
+
+        Args:
+            xyxy: (n, 4) in input pixels.
+            confidence: (n,), all of them above their thresholds.
+            class_id: (n,)
+            transform: how the frame became the input.
+        """
+        if transform is not self._transform:
+            self._remember(transform)
+        with np.errstate(over="ignore", invalid="ignore"):
+            frame = xyxy * self._scale + self._shift
+            clipped = np.minimum(np.maximum(frame, self._low), self._high)
+            good = (clipped[:, 2:] > clipped[:, :2]) & np.isfinite(frame[:, :2]) & np.isfinite(frame[:, 2:])
+        if not good.all():
+            keep = np.flatnonzero(good.all(axis=1))
+            frame, clipped, confidence, class_id = frame[keep], clipped[keep], confidence[keep], class_id[keep]
+        context = self._context
+        if self._suppress:
+            chosen = nms(frame, confidence, class_id, iou=context.iou, max_detections=context.max_detections)
+        else:
+            chosen = np.argsort(-confidence, kind="stable")[: context.max_detections]
+        return Detections(
+            xyxy=clipped[chosen],
+            confidence=confidence[chosen].astype(np.float32, copy=False),
+            class_id=class_id[chosen].astype(np.int32),
+            labels=context.labels,
+        )
+
+    def _remember(self, transform: ImageTransform) -> None:
+        scale, offset = np.array(transform.scale * 2), np.array(transform.offset * 2)
+        self._scale, self._shift = (1 / scale).astype(np.float32), (-offset / scale).astype(np.float32)
+        left, top, right, bottom = transform.region
+        self._low = np.array((left, top, left, top), np.float32)
+        self._high = np.array((right, bottom, right, bottom), np.float32)
+        self._transform = transform
 
 
 def nothing(context: DecodeContext) -> Detections:

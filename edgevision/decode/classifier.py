@@ -7,6 +7,7 @@ consumer that wants "what is it, at all" sets 0, and one that wants "only if sur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,8 @@ class _Classifier:
     def __init__(self, spec: TensorSpec, context: DecodeContext) -> None:
         self._spec = spec
         self._context = context
+        # Activated scores are never below 0; raw ones may be.
+        self._filters = context.activation == "none" or context.confidence > 0 or bool(context.class_confidence)
         self._allowed = None if context.classes is None else np.array(sorted(context.classes), np.intp)
 
     def __call__(self, tensors: Tensors, transform: ImageTransform) -> Classifications:  # noqa: ARG002 - no boxes
@@ -58,23 +61,33 @@ class _Classifier:
         """
         values = tensors[self._spec.name].reshape(-1)
         quantization = self._spec.quantization
-        real = values.astype(np.float32) if quantization is None else dequantize(values, quantization)
-        broken = real.size - int(np.isfinite(real).sum())
-        if broken:
+        real = values.astype(np.float32, copy=False) if quantization is None else dequantize(values, quantization)
+        # A sum is finite only if every part is (logits are nowhere near overflowing it): one call looks at all.
+        if not math.isfinite(float(real.sum())):
+            broken = real.size - int(np.isfinite(real).sum())
             raise InferenceError(f"output {self._spec.name!r}: {broken} of {real.size} scores are no finite numbers")
-        scores = self._activate(real)
-        classes = np.arange(len(scores)) if self._allowed is None else self._allowed[self._allowed < len(scores)]
-        best = classes[_top(scores[classes], self._context.top_k)]
-        best = best[wanted(scores[best], best, self._context)]
-        return Classifications(confidence=scores[best], class_id=best.astype(np.int32), labels=self._context.labels)
+        # Activations keep the order, so the best are found before, and only they are activated.
+        if self._allowed is None:
+            best = _top(real, self._context.top_k)
+        else:
+            classes = self._allowed[self._allowed < len(real)]
+            best = classes[_top(real[classes], self._context.top_k)]
+        confidence = self._activate(real, real[best])
+        if self._filters:
+            keep = wanted(confidence, best, self._context)
+            best, confidence = best[keep], confidence[keep]
+        return Classifications(
+            confidence=confidence.astype(np.float32), class_id=best.astype(np.int32), labels=self._context.labels
+        )
 
-    def _activate(self, real: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _activate(self, real: NDArray[np.float32], chosen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The activated values of some scores; softmax needs all of them for its sum."""
         if self._context.activation == "softmax":
-            powers = np.exp(real - real.max())
-            return np.asarray(powers / powers.sum(), np.float32)
+            peak = real.max()
+            return np.asarray(np.exp(chosen - peak) / np.exp(real - peak).sum())
         if self._context.activation == "sigmoid":
-            return np.asarray(1 / (1 + np.exp(-real.clip(-80, 80))), np.float32)
-        return real
+            return np.asarray(1 / (1 + np.exp(-chosen.clip(-80, 80))))
+        return chosen
 
 
 def _top(scores: NDArray[Any], k: int) -> NDArray[np.intp]:

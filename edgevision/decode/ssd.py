@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision import registry
-from edgevision.decode._detections import finish, nothing
+from edgevision.decode._detections import Finisher, nothing, wanted
 from edgevision.decode._roles import take_roles
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
@@ -60,6 +60,7 @@ class _Ssd:
         self._boxes, self._classes, self._scores, self._count = specs
         self._class_offset = options.class_offset
         self._context = context
+        self._finish = Finisher(context, suppress=False)  # the model has done it
 
     def __call__(self, tensors: Tensors, transform: ImageTransform) -> Detections:
         """Decode one inference.
@@ -78,20 +79,16 @@ class _Ssd:
         if n and np.isnan(confidence).all():
             raise InferenceError(f"output {self._scores.name!r}: all scores are NaN: the model is broken")
         class_number = _real(tensors, self._classes)[0, :n]
-        numbered = np.flatnonzero(np.isfinite(class_number))
-        if not numbered.size:
+        class_number = np.where(np.isfinite(class_number), np.rint(class_number) + self._class_offset, -1).astype(
+            np.int32
+        )
+        keep = wanted(np.where(class_number >= 0, confidence, -1), class_number, self._context)
+        if not keep.size:
             return nothing(self._context)
         width, height = transform.input_size
         # Columns top, left, bottom, right -> left, top, right, bottom in input pixels.
         boxes = _real(tensors, self._boxes)[0, :n][:, [1, 0, 3, 2]] * np.array((width, height) * 2, np.float32)
-        return finish(
-            boxes[numbered],
-            confidence[numbered],
-            np.rint(class_number[numbered]).astype(np.int32) + self._class_offset,
-            context=self._context,
-            transform=transform,
-            suppress=False,
-        )
+        return self._finish(boxes[keep], confidence[keep], class_number[keep], transform)
 
 
 def _real(tensors: Tensors, spec: TensorSpec) -> NDArray[Any]:

@@ -25,7 +25,8 @@ def put(rows, row, *, box=(0.0, 0.0, 0.0, 0.0), objectness, scores):
 
 
 def make(rows, **settings_of):
-    return decoder("yolox", {"predictions": spec(rows.shape)}, **settings_of)
+    """One class for one row, also at an evaluation's thresholds."""
+    return decoder("yolox", {"predictions": spec(rows.shape)}, {"multi_label": False}, **settings_of)
 
 
 def plain(rows, confidence, transform):
@@ -73,7 +74,8 @@ def test_integers_give_exactly_what_their_real_values_give(seed, confidence, dty
     quantization = per_tensor(1 / 256, limits.min)
     rows = rng.integers(limits.min, limits.max + 1, (1, ROWS, 8)).astype(dtype)
     context = {"confidence": confidence, "iou": 0.5, "class_confidence": {1: 0.3}}
-    integer = decoder("yolox", {"predictions": spec(rows.shape, dtype=dtype, quantization=quantization)}, **context)
+    outputs = {"predictions": spec(rows.shape, dtype=dtype, quantization=quantization)}
+    integer = decoder("yolox", outputs, {"multi_label": False}, **context)
     real = make(rows, **context)
     first = integer({"out": rows}, same())
     second = real({"out": dequantize(rows, quantization)}, same())
@@ -143,6 +145,9 @@ def test_one_row_is_one_class_unless_told_otherwise():
     assert one.class_id.tolist() == [2]
     several = decoder("yolox", {"predictions": spec(rows.shape)}, {"multi_label": True})({"out": rows}, same())
     assert several.class_id.tolist() == [2, 0]
+    for confidence, classes in ((0.01, [2, 0, 1]), (0.05, [2])):  # only an evaluation asks for less than 0.05
+        automatic = decoder("yolox", {"predictions": spec(rows.shape)}, confidence=confidence)
+        assert automatic({"out": rows}, same()).class_id.tolist() == classes
     np.testing.assert_allclose(several.confidence, [0.72, 0.54], rtol=1e-6)
     np.testing.assert_array_equal(several.xyxy[0], several.xyxy[1])
 

@@ -122,6 +122,7 @@ def test_cameras_that_share_a_model_are_served_alike():
     def enough(message):
         return message.topic.endswith("/results") and json.loads(message.payload)["frame"]["sequence"] >= 60
 
+    kept = run(make(cameras), enough)
     processed = [len(kept.of(f"c{n}/results")) for n in range(4)]
     assert min(processed) / max(processed) >= 0.8
 
