@@ -205,7 +205,7 @@ class MqttSink:
         """Send until the connection ends (LinkError), or until we are to close and are done."""
         up_ns = self._clock.monotonic_ns()
         proved = False
-        self._welcome(link)
+        self._welcome(link, up_ns)
         while True:
             if not self._has_time():
                 link.hang_up(_HANG_UP_S)
@@ -228,7 +228,7 @@ class MqttSink:
             link.step(0.0 if busy else min(10.0, self._left_s()))
             self._sleeps = False
 
-    def _welcome(self, link: Link) -> None:
+    def _welcome(self, link: Link, up_ns: int) -> None:
         """What each connection begins with: we are there, and what the broker should know."""
         self._connected = True
         spoken = f"MQTT {self._version}"
@@ -243,8 +243,10 @@ class MqttSink:
         self._version_known = True
         if link.shortcomings:
             self._report.trouble(link.shortcomings)
-        told = self._queue.retained_topics()
         first = [self._context.birth()] if self._context.birth is not None else []
+        for message in first:
+            self._send_waiting(link, message.topic, up_ns)
+        told = self._queue.retained_topics()
         told |= {message.topic for message in first}
         first += [message for message in self._retained.all() if message.topic not in told]
         for message in first:
@@ -256,6 +258,17 @@ class MqttSink:
             self._report.trouble(
                 f"{self._retained.forgotten} retained topics are too many to be told again to a broker that restarts"
             )
+
+    def _send_waiting(self, link: Link, topic: str, up_ns: int) -> None:
+        """What waits on the birth's topic goes before it: a retained topic must end with the newest state."""
+        while True:
+            while not link.has_room:
+                link.step(min(10.0, self._left_s()))
+            entry = self._queue.get_of(topic)
+            if entry is None:
+                return
+            self._send(link, entry, up_ns)
+            link.flush()
 
     def _send(self, link: Link, entry: Entry, up_ns: int) -> None:
         message = entry.message

@@ -115,7 +115,7 @@ class BoundedQueue:
                 if self._closed:
                     self._count_drop("not delivered before the end")
                     continue
-                # Whatever still waits was behind it, because a lane is emptied from its head only.
+                # Whatever still waits of its topic was behind it: a lane is emptied from its head, or of a whole topic.
                 self._lanes[entry.rank].appendleft(entry)
                 self._length += 1
                 self._bytes += entry.size_bytes
@@ -136,6 +136,18 @@ class BoundedQueue:
                 if entry.expires_mono_ns > now_ns:
                     return entry
                 self._count_drop("expired")
+
+    def get_of(self, topic: str) -> Entry | None:
+        """The oldest entry of one topic, before its turn."""
+        with self._lock:
+            for lane in self._lanes:
+                for entry in lane:
+                    if entry.message.topic == topic:
+                        lane.remove(entry)
+                        self._length -= 1
+                        self._bytes -= entry.size_bytes
+                        return entry
+        return None
 
     def retained_topics(self) -> set[str]:
         """Topics for which a retained message waits."""

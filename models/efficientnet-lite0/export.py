@@ -101,11 +101,13 @@ def write_onnx(
             weight = weights[layer.name]
             # An integer kernel adds the bias to sums of products: its step is the product of both steps.
             scale = (weight.scale.double() * ranges[layer.inputs[0]].scale).numpy().astype(np.float32)
-            steps = np.rint(layer.bias.double().numpy() / scale.astype(np.float64)).astype(np.int32)
+            steps = np.rint(layer.bias.double().numpy() / scale.astype(np.float64))
+            if np.abs(steps).max() >= 2**31:
+                raise ValueError(f"{layer.name}: a bias of {np.abs(steps).max():.3g} steps does not fit int32")
             kernel = weight.steps.to(torch.int8).numpy()
             inputs += [
                 graph.per_channel(f"{layer.name}_weight", kernel, weight.scale.numpy()),
-                graph.per_channel(f"{layer.name}_bias", steps, scale),
+                graph.per_channel(f"{layer.name}_bias", steps.astype(np.int32), scale),
             ]
         if layer.kind == "conv":
             left, right, top, bottom = layer.padding

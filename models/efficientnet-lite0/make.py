@@ -66,7 +66,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     side = round(SIZE_PX * (min(height, width) / SIZE_PX * CROP_FRACTION))  # Rounds as the runtime does.
     top, left = (height - side) // 2, (width - side) // 2
     crop = image[top : top + side, left : left + side]
-    resized = cv2.resize(crop, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)
+    resized = cv2.resize(crop, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -180,6 +180,7 @@ def build(out: Path, calibration: NDArray[np.uint8], metadata: Mapping[str, str]
     layers = recipe.load_layers()
     export.write_float_onnx(out / "float.onnx", layers)
     ranges = recipe.measure_ranges(layers, calibration)
+    layers = recipe.lift_dead_channels(layers, ranges)
     safe = recipe.quantize_weights(layers, pair_safe=True)
     corrected = recipe.correct_biases(layers, safe, ranges, calibration)
     export.write_onnx(out / ONNX_NAME, corrected, safe, ranges, metadata)

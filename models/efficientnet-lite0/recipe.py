@@ -39,6 +39,8 @@ HISTOGRAM_BINS: Final = 4096
 LOGIT_MARGIN: Final = 1.25
 """The output's range is widened: a class that no calibration picture shows may score higher than they do."""
 BATCH: Final = 10
+BIAS_STEPS: Final = 2**28
+"""The most steps that a bias may take: an eighth of int32, as the correction of biases may still add to it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,6 +204,33 @@ def measure_ranges(layers: Sequence[Layer], pictures: NDArray[np.uint8]) -> dict
         bottom = min(0.0, edges[first].item()) if low[name] < 0 else 0.0
         ranges[name] = Range(low=bottom, high=edges[last].item())
     return ranges
+
+
+def lift_dead_channels(layers: Sequence[Layer], ranges: Mapping[str, Range]) -> list[Layer]:
+    """Gives channels that training has switched off a scale that their bias fits.
+
+    Their weights are around 1e-9 and only the bias is left. A bias is held in steps of input scale times weight scale, as
+    int32: with a scale of 1e-11 it overflows, and what comes out is up to the processor. The largest weight of such a
+    channel is raised until the bias takes 2^28 steps; at the most that moves the channel by 0.02 % of its bias.
+
+    Args:
+        layers: The float network.
+        ranges: Its activation ranges by tensor name.
+    """
+    lifted = []
+    for original in layers:
+        layer = original
+        if layer.weight is not None and layer.bias is not None:
+            least = 127 * layer.bias.abs() / (ranges[layer.inputs[0]].scale * BIAS_STEPS)
+            rows = layer.weight.flatten(1).clone()
+            peak = rows.abs().argmax(1)
+            channels = torch.arange(len(rows))
+            value = rows[channels, peak]
+            sign = torch.where(value < 0, -1.0, 1.0)
+            rows[channels, peak] = torch.where(value.abs() < least, sign * least, value)
+            layer = dataclasses.replace(layer, weight=rows.view_as(layer.weight))
+        lifted.append(layer)
+    return lifted
 
 
 def weight_scales(weight: Tensor, *, pair_safe: bool) -> Tensor:
