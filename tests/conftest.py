@@ -5,6 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared machine may be slow for a moment: no property fails for the time it took.
+settings.register_profile("edgevision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgevision")
 
 SHARED = Path(os.environ.get("EDGEVISION_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
