@@ -192,21 +192,21 @@ def test_a_frame_becomes_a_detection_at_a_subscriber(tmp_path, shared, mosquitto
 
 
 def test_the_broker_comes_late_goes_and_comes_back(tmp_path, mosquitto):
-    broker, copy = Mosquitto(mosquitto, tmp_path), tmp_path / "copy.jsonl"
+    broker, copy = Mosquitto(mosquitto, tmp_path, persistent=True), tmp_path / "copy.jsonl"
     mqtt = f"sinks: [{{type: jsonl, path: {copy}}}]\nmqtt:\n  results: {{qos: 1}}\n"
     text = yaml(broker.port, f'{{type: images, path: "{PHOTOS}", loop: true}}', "model: parts\n    fps: 20")
     with Daemon(tmp_path, plain(text).replace("mqtt:\n", mqtt)) as daemon:
         daemon.wait_line("refuses connections")
         # More than a second of results must wait: a younger message is no news from the past.
         wait_until(lambda: copy.exists() and copy.read_text().count("/results") > 40, "two seconds of results")
-        with broker, Listener(broker.port) as listener:
+        with broker, Listener(broker.port, session="watcher") as listener:
             live = content(listener.wait_for(lambda h: is_result(h) and not content(h)["historical"], 60))
             early = content(listener.wait_for(is_result))
             assert early["historical"]
             assert early["seq"] == 1, "what waited for the broker arrives too, and first"
-            broker.kill()
+            # Stopped in order, the broker keeps the listener's session: what comes before the listener is back is not lost.
+            broker.stop()
             broker.start()
-            listener.wait_ready()
             later = content(listener.wait_for(lambda h: is_result(h) and content(h)["seq"] > live["seq"] + 60, 60))
             seqs = [content(heard)["seq"] for heard in listener.heard if is_result(heard)]
             status = [content(heard) for heard in listener.heard if heard.topic.endswith("/box1/status")]
