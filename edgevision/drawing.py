@@ -17,7 +17,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 def draw(image: NDArray[np.uint8], predictions: Predictions) -> NDArray[np.uint8]:
     """A copy of a picture, (H, W, 3) BGR, with boxes and labels drawn; line widths follow the picture's size."""
     canvas = image.copy()
-    scale = max(0.4, min(canvas.shape[:2]) / 900)
+    scale = max(0.6, min(canvas.shape[:2]) / 900)
     if isinstance(predictions, Detections):
         _draw_boxes(canvas, predictions, scale)
     elif isinstance(predictions, Classifications):

@@ -35,6 +35,10 @@ def predict(
     backend: Annotated[str | None, typer.Option(help="onnxrt or litert.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Drop predictions below this.")] = None,
+    iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Boxes of one class that overlap more are one object.")
+    ] = None,
+    max_detections: Annotated[int | None, typer.Option(min=1, help="At most so many objects in a picture.")] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.001, help="Look at this many frames per second of a video.")
     ] = None,
@@ -62,7 +66,15 @@ def predict(
             save.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
             raise StateError(f"{save}: cannot be made: {failure.strerror or failure}") from failure
-    loaded = assembly.load_model(model, backend=backend, threads=threads, confidence=confidence, like=like)
+    loaded = assembly.load_model(
+        model,
+        backend=backend,
+        threads=threads,
+        confidence=confidence,
+        iou=iou,
+        max_detections=max_detections,
+        like=like,
+    )
     report = _JsonLines() if as_json else _Table()
     unreadable = 0
     for path in inputs:

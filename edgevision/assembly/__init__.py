@@ -1,0 +1,24 @@
+"""The only builder: config and manifests become cameras, models, scenes and sinks.
+
+Here alone the stages meet. Everything is made by name through the registry, so a new plug-in needs no edit here.
+"""
+
+from __future__ import annotations
+
+from edgevision.assembly.building import ModelSettings
+from edgevision.assembly.cameras import make_scene, make_sinks, make_source, settings_for
+from edgevision.assembly.identify import Described, describe, identify
+from edgevision.assembly.models import choose_backend, load_model
+
+__all__ = [
+    "Described",
+    "ModelSettings",
+    "choose_backend",
+    "describe",
+    "identify",
+    "load_model",
+    "make_scene",
+    "make_sinks",
+    "make_source",
+    "settings_for",
+]

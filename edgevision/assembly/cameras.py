@@ -1,0 +1,71 @@
+"""From the config to the daemon's parts: sources, scenes and sinks, and what a model's cameras ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from edgevision import registry
+from edgevision.assembly.building import ModelSettings
+from edgevision.capture._orient import Oriented
+from edgevision.capture.base import FrameSource, SourceContext
+from edgevision.clock import SYSTEM_CLOCK, Clock
+from edgevision.config import CameraSection, Choice, Config, ModelSection
+from edgevision.events.base import Rule, RuleContext
+from edgevision.pipeline import Scene
+from edgevision.publish.base import Sink, SinkContext
+
+UNPACED_CAMERA_FPS = 30.0
+"""What a live camera is taken to deliver where the config gives no `fps`: it only decides how inference threads wait."""
+
+
+def settings_for(section: ModelSection, cameras: Iterable[CameraSection]) -> ModelSettings:
+    """A config's model section as settings; its cameras tell how many frames per second to expect."""
+    asked = [_expected_fps(camera) for camera in cameras]
+    return ModelSettings(
+        backend=section.backend,
+        threads=section.threads,
+        confidence=section.confidence,
+        iou=section.iou,
+        max_detections=section.max_detections,
+        top_k=section.top_k,
+        classes=None if section.classes is None else tuple(section.classes),
+        class_confidence=section.class_confidence,
+        backend_options=section.options,
+        expected_fps=None if None in asked else sum(fps for fps in asked if fps is not None),
+    )
+
+
+def _expected_fps(camera: CameraSection) -> float | None:
+    if getattr(camera.source.options, "pace", None) == "max":
+        return None  # as fast as the model can
+    return camera.fps or UNPACED_CAMERA_FPS
+
+
+def make_source(camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK) -> FrameSource:
+    """A new, unopened source for a camera, turned and flipped as its config says."""
+    plugin = registry.load("capture", camera.source.type)
+    context = SourceContext(camera=camera.name, fps=camera.fps, clock=clock)
+    source: FrameSource = plugin.create(camera.source.options, context)
+    return Oriented(source, rotation=camera.rotation, flip=camera.flip, roi=camera.roi)
+
+
+def make_scene(camera: CameraSection, labels: tuple[str, ...]) -> Scene:
+    """A camera's rules."""
+    rules: list[Rule] = []
+    for section in camera.rules:
+        plugin = registry.load("events", section.rule.type)
+        context = RuleContext(camera=camera.name, name=section.name, labels=labels)
+        rules.append(plugin.create(section.rule.options, context))
+    return Scene(rules)
+
+
+def make_sinks(config: Config, context_for: Callable[[str], SinkContext]) -> dict[str, Sink]:
+    """Every sink of the config by name: `mqtt`, and the others by type and number."""
+    choices: list[tuple[str, Choice]] = []
+    if config.mqtt is not None:
+        choices.append(("mqtt", Choice(type="mqtt", options=config.mqtt)))
+    choices += [(f"{choice.type}-{number}", choice) for number, choice in enumerate(config.sinks, 1)]
+    return {
+        name: registry.load("publish", choice.type).create(choice.options, context_for(name))
+        for name, choice in choices
+    }

@@ -1,0 +1,115 @@
+"""Bare weights files: described by a model that is built alike, which is named or is the only one that fits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgevision import model_store
+from edgevision.assembly.building import ModelSettings, assemble, open_backend
+from edgevision.errors import EdgevisionError, ModelError, UsageError
+from edgevision.manifest import Manifest
+from edgevision.model_store import ModelFolder
+from edgevision.pipeline import Model
+from edgevision.types import TensorSpec
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A bare file that was loaded with another model's description and fits it."""
+
+    model: Model
+    manifest: Manifest
+    content: bytes
+    like: str
+    """The other model's name."""
+    labels_from: Path
+    """The other model's folder."""
+
+
+def identify(
+    file: Path, *, like: str | None = None, settings: ModelSettings | None = None, models_dir: Path | None = None
+) -> Described:
+    """Load a bare weights file: described by the model it is said to be like, or by the one known model that it fits.
+
+    Raises:
+        UsageError: none or several fit: nothing says how its pixels and outputs are meant.
+        ModelError: it cannot be read, or does not fit the model it is said to be like.
+    """
+    if like is not None:
+        return describe(file, model_store.find(like, models_dir), settings=settings)
+    backend = model_store.BACKEND_BY_SUFFIX[file.suffix.lower()]
+    candidates = [folder for folder in _readable_folders(models_dir) if backend in folder.manifest.files]
+    digest = model_store.digest(file)
+    for folder in candidates:
+        if folder.manifest.files[backend].sha256 == digest:
+            return describe(file, folder, settings=settings)
+    fitting: list[Described] = []
+    refusals: list[str] = []
+    for folder in candidates:
+        try:
+            fitting.append(describe(file, folder, settings=settings))
+        except ModelError as failure:
+            refusals.append(f"\n  not like {folder.manifest.name}: {failure}")
+    if len(fitting) == 1:
+        fields = {"file": str(file), "like": fitting[0].like}
+        _log.warning(
+            "model file has no model.yaml and is read like the one known model that it fits", extra={"fields": fields}
+        )
+        return fitting[0]
+    for described in fitting:
+        described.model.close()
+    why = f"it fits {', '.join(described.like for described in fitting)}" if fitting else "no known model fits"
+    raise UsageError(
+        f"{file}: nothing says how its pixels and outputs are meant; name a model that is built alike with --like ({why})"
+        + "".join(refusals if not fitting else [])
+    )
+
+
+def _readable_folders(models_dir: Path | None) -> list[ModelFolder]:
+    found = []
+    for path in model_store.list_folders(models_dir):
+        try:
+            found.append(model_store.open_folder(path))
+        except EdgevisionError as failure:
+            _log.warning("model folder left out", extra={"fields": {"folder": str(path), "reason": str(failure)}})
+    return found
+
+
+def describe(
+    file: Path, like: ModelFolder, *, name: str | None = None, settings: ModelSettings | None = None
+) -> Described:
+    """Load a bare weights file as a model that is built like another, and run it once.
+
+    Raises:
+        ModelError: it does not fit: other inputs or outputs, or the runtime refuses it.
+    """
+    manifest, backend_name, content = model_store.describe_file(file, like.manifest, name=name)
+    chosen = settings or ModelSettings()
+    if chosen.backend not in (None, backend_name):
+        raise UsageError(f"{file}: is a file for {backend_name}, not for {chosen.backend}")
+    backend = open_backend(backend_name, content, chosen, where=str(file))
+    try:
+        manifest = _with_outputs(manifest, backend_name, backend.outputs, file)
+        model = assemble(manifest, model_store.labels(like), backend_name, backend, chosen, where=str(file))
+        model.warm_up()
+    except EdgevisionError:
+        backend.close()
+        raise
+    return Described(model=model, manifest=manifest, content=content, like=like.manifest.name, labels_from=like.path)
+
+
+def _with_outputs(manifest: Manifest, backend: str, outputs: tuple[TensorSpec, ...], file: Path) -> Manifest:
+    """The manifest with this file's own tensor names, where they follow without a guess."""
+    roles = manifest.outputs_for(backend)
+    names = [spec.name for spec in outputs]
+    if all(name in names for name in roles.values()):
+        return manifest
+    if len(roles) == len(names) == 1:  # one role, one tensor: there is nothing to guess
+        section = manifest.files[backend].model_copy(update={"outputs": {next(iter(roles)): names[0]}})
+        return manifest.model_copy(update={"files": {backend: section}})
+    wanted = ", ".join(f"{role}={name}" for role, name in roles.items())
+    raise ModelError(f"{file}: outputs: its tensors are named {', '.join(names)}; the roles want {wanted}")
