@@ -43,6 +43,8 @@ class ClassMap:
     """(model classes,) the dataset's label id, or `OTHER`."""
     how: str
     """For the report."""
+    names: tuple[str, ...]
+    """The dataset's labels for people: a label that is only a number has the model's name beside it."""
     missing: frozenset[int]
     """Label ids of the dataset that no class of the model means."""
 
@@ -55,26 +57,28 @@ class ClassMap:
 
 
 def match_classes(
-    model: tuple[str, ...], dataset: tuple[str, ...], *, by_index: bool, used: frozenset[int]
+    model: tuple[str, ...], dataset: tuple[str, ...], *, offset: int | None, used: frozenset[int]
 ) -> ClassMap:
     """Match a model's classes with a dataset's, by name or by number.
 
     By name, case, `_` and `-` do not count, and several classes of the model may have one name. By number, label i of the
-    dataset is class i of the model; where the dataset's labels are themselves whole numbers, those are the class ids.
+    dataset is class i + offset of the model; where the dataset's labels are themselves whole numbers, those are i.
 
     Args:
         model: the model's labels by class id.
         dataset: the dataset's labels by label id.
-        by_index: match by number.
+        offset: match by number; None to match by name.
         used: the label ids that the pictures really carry; one that none carries may be unknown to the model.
 
     Raises:
         UsageError: nothing matches at all, or a name stands for two of the dataset's classes.
     """
-    if by_index:
-        return _by_index(model, dataset, used)
+    if offset is not None:
+        return _by_index(model, dataset, used, offset)
     if model == dataset:
-        return ClassMap(label_of_class=np.arange(len(model)), how="the labels are the same", missing=frozenset())
+        return ClassMap(
+            label_of_class=np.arange(len(model)), how="the labels are the same", names=dataset, missing=frozenset()
+        )
     if not model:
         raise UsageError("the model carries no labels to match with the dataset's; say --by-index to match by number")
     ids: dict[str, int] = {}
@@ -85,7 +89,7 @@ def match_classes(
     missing = frozenset(range(len(dataset))) - frozenset(label_of_class.tolist())
     if used and used <= missing:
         raise UsageError(unknown_labels(model, dataset, missing & used))
-    return ClassMap(label_of_class=label_of_class, how="by name", missing=missing)
+    return ClassMap(label_of_class=label_of_class, how="by name", names=dataset, missing=missing)
 
 
 def unknown_labels(model: tuple[str, ...], dataset: tuple[str, ...], missing: frozenset[int]) -> str:
@@ -102,20 +106,29 @@ def unknown_labels(model: tuple[str, ...], dataset: tuple[str, ...], missing: fr
     )
 
 
-def _by_index(model: tuple[str, ...], dataset: tuple[str, ...], used: frozenset[int]) -> ClassMap:
+def _by_index(model: tuple[str, ...], dataset: tuple[str, ...], used: frozenset[int], offset: int) -> ClassMap:
     numbers = [int(name) if name.isascii() and name.isdigit() else None for name in dataset]
     named = None not in numbers and len(set(numbers)) == len(numbers)
-    class_of_label = [number for number in numbers if number is not None] if named else list(range(len(dataset)))
+    counted = [number for number in numbers if number is not None] if named else list(range(len(dataset)))
+    class_of_label = [number + offset for number in counted]
     size = len(model) or max(class_of_label, default=-1) + 1
-    beyond = [class_of_label[label_id] for label_id in sorted(used) if class_of_label[label_id] >= size]
+    beyond = [class_of_label[label_id] for label_id in sorted(used) if not 0 <= class_of_label[label_id] < size]
     if beyond:
         raise UsageError(f"--by-index: the dataset has class {beyond[0]}, the model only 0 to {size - 1}")
     label_of_class = np.full(size, OTHER, np.int64)
     for label_id, class_id in enumerate(class_of_label):
-        if class_id < size:
+        if 0 <= class_id < size:
             label_of_class[class_id] = label_id
     how = "by number (the labels are class ids)" if named else "by number (in order)"
-    return ClassMap(label_of_class=label_of_class, how=how, missing=frozenset())
+    names = dataset
+    if named and model:
+        names = tuple(
+            f"{label} ({model[class_id]})" if 0 <= class_id < size else label
+            for label, class_id in zip(dataset, class_of_label, strict=True)
+        )
+    if offset:
+        how += f", {offset:+d}"
+    return ClassMap(label_of_class=label_of_class, how=how, names=names, missing=frozenset())
 
 
 def _plain(name: str) -> str:

@@ -36,6 +36,8 @@ class ClassRates:
 class ClassificationResult:
     """Everything that is said of a classifier."""
 
+    labels: tuple[str, ...]
+    """The dataset's."""
     top1: float
     top5: float | None
     """None where the model has no more than five classes: it would always be 1."""
@@ -83,6 +85,7 @@ def score(
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, column, labels=present, zero_division=0.0)
     sure = sureness >= np.float32(own_threshold)
     return ClassificationResult(
+        labels=labels,
         top1=float(right.mean()),
         top5=float(among.mean()) if model_classes > TOP_K else None,
         balanced_accuracy=float(np.mean(recall)),

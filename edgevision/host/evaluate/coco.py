@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgevision import registry
 
 MAX_DETECTIONS = 100
-"""Per picture, as COCO counts; more are not looked at."""
+"""COCO's custom for a model's output, per picture. pycocotools itself counts as many per picture and class."""
 
 _SUMMARY = (
     "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
@@ -101,13 +101,13 @@ def coco_scores(
 
 
 def _with_difficult(base: Any) -> Any:
-    """pycocotools ignores only crowds; this evaluator also ignores what is marked `difficult`."""
+    """Pycocotools ignores only crowds; this evaluator also ignores what is marked `difficult`."""
 
     class Evaluator(base):  # type: ignore[misc]  # the base carries no types
         def _prepare(self) -> None:
             super()._prepare()
-            for annotations in self._gts.values():
-                for annotation in annotations:
+            for labelled in self._gts.values():
+                for annotation in labelled:
                     if annotation.get("difficult"):
                         annotation["ignore"] = 1
 

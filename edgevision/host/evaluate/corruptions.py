@@ -3,7 +3,7 @@
 The protocol is that of common corruptions (Hendrycks & Dietterich 2019, arXiv:1903.12261, ImageNet-C): five severities,
 test pictures only. `blur` (their defocus), `noise` (their Gaussian), `bright`, `jpeg` and `fog` have their parameters;
 `dark` and `occlusion`, which they have not, are ours and said so below. What is random is drawn from a seed and the picture's
-name, so a second run spoils every picture alike.
+name: a second run spoils every picture alike, and the severities differ in strength alone.
 
 Their parameters are pixels of small pictures. Michaelis et al. 2019 (arXiv:1907.07484) use them unchanged on COCO, whose
 shorter side is about 480; for larger pictures blur and noise grow with the picture, because a 3-pixel blur is gone when a
@@ -68,14 +68,14 @@ def corrupt(image: Image, corruption: str, severity: int, *, seed: int = 0, name
         raise UsageError(unknown_name("corruption", corruption, names()))
     if severity not in SEVERITIES:
         raise UsageError(f"severity {severity}: must be 1 to 5")
-    digest = hashlib.sha256(f"{seed}/{corruption}/{severity}/{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{corruption}/{name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     return _CORRUPTIONS[corruption](image, severity - 1, rng)
 
 
 def _growth(image: Image) -> float:
     """How much larger than the protocol's pictures this one is; 1 for those that are not."""
-    return max(1.0, min(image.shape[:2]) / _PLAIN_SIDE_PX)
+    return max(1.0, float(min(image.shape[:2])) / _PLAIN_SIDE_PX)
 
 
 def _to_pixels(real: NDArray[np.floating]) -> Image:
@@ -88,7 +88,8 @@ def _blur(image: Image, level: int, _rng: np.random.Generator) -> Image:
     reach = max(8, round(radius))  # ImageNet-C: a kernel of at least 17 pixels
     along = np.arange(-reach, reach + 1)
     disc = (along[:, None] ** 2 + along**2 <= radius**2).astype(np.float32)
-    kernel = cv2.GaussianBlur(disc / disc.sum(), (3, 3) if radius <= 8 else (5, 5), soft)
+    kernel = np.asarray(cv2.GaussianBlur(disc, (3, 3) if radius <= 8 else (5, 5), soft), np.float32)
+    kernel /= kernel.sum()
     return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.uint8)
 
 
@@ -153,7 +154,7 @@ def _plasma(rng: np.random.Generator, fading: float) -> NDArray[np.float32]:
         )
         step, wobble = half, wobble / fading
     cloud -= cloud.min()
-    return (cloud / cloud.max()).astype(np.float32)
+    return np.asarray(cloud / cloud.max(), np.float32)
 
 
 def _occlusion(image: Image, level: int, rng: np.random.Generator) -> Image:

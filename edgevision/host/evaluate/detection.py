@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgevision.host.dataset.base import Sample
 from edgevision.host.evaluate.coco import ClassMatches, CocoScores, coco_scores
+from edgevision.host.evaluate.voc import average_precision
 from edgevision.types import Detections
 
 
@@ -50,6 +51,10 @@ class DetectionResult:
     """All classes together at the model's own threshold."""
     best_overall: Rates | None
     """All classes together at the one threshold with the best F1."""
+    everything: ClassMatches
+    """All classes as one list; each was matched within its class."""
+    voc_ap50: float | None
+    """VOC's own figure, the mean over classes of AP by every point at IoU 0.5; None for other datasets."""
     picture_f1: NDArray[np.float64]
     """(pictures,) F1 at the model's own threshold; 1 where rightly nothing was found."""
 
@@ -60,7 +65,12 @@ class DetectionResult:
 
 
 def score(
-    samples: Sequence[Sample], answers: Sequence[Detections], labels: tuple[str, ...], own_threshold: float
+    samples: Sequence[Sample],
+    answers: Sequence[Detections],
+    labels: tuple[str, ...],
+    *,
+    own_threshold: float,
+    voc_too: bool = False,
 ) -> DetectionResult:
     """Score detections (class ids are label ids) against the labels of the same pictures."""
     coco = coco_scores(as_coco(samples, labels), as_results(answers))
@@ -81,8 +91,27 @@ def score(
         ),
         overall=rates_at(everything, own_threshold),
         best_overall=best_rates(everything),
+        everything=everything,
+        voc_ap50=voc_mean(samples, answers, len(labels)) if voc_too else None,
         picture_f1=_picture_f1(everything, own_threshold),
     )
+
+
+def voc_mean(samples: Sequence[Sample], answers: Sequence[Detections], classes: int) -> float | None:
+    """VOC's AP at IoU 0.5 (every point), the mean over the classes that have objects."""
+    values = []
+    for class_id in range(classes):
+        boxes = [[box for box in sample.boxes if box.label_id == class_id] for sample in samples]
+        kept = [answer.class_id == class_id for answer in answers]
+        value = average_precision(
+            [np.array([box.xyxy for box in part], np.float64).reshape(-1, 4) for part in boxes],
+            [answer.xyxy[rows].astype(np.float64) for answer, rows in zip(answers, kept, strict=True)],
+            [answer.confidence[rows].astype(np.float64) for answer, rows in zip(answers, kept, strict=True)],
+            difficult=[np.array([box.difficult or box.crowd for box in part], np.bool_) for part in boxes],
+        )
+        if value is not None:
+            values.append(value)
+    return float(np.mean(values)) if values else None
 
 
 def as_coco(samples: Sequence[Sample], labels: tuple[str, ...]) -> dict[str, Any]:

@@ -34,6 +34,18 @@ def write_whole(target: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(target: Path) -> None:
+    """Tell before hours of work that a result could not be written after it; raises StateError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as failure:
+        raise StateError(f"{target}: cannot be written: {failure.strerror or failure}") from failure
+    if target.is_dir():
+        raise StateError(f"{target}: cannot be written: is a folder; name a file")
+
+
 def write_json(target: Path, document: Any) -> None:
     """Write a JSON document for people and programs; NaN is a bug and refused."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

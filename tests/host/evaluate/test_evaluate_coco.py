@@ -1,6 +1,7 @@
 """COCO's and VOC's figures against their authors' own numbers."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_boxes_of_the_padilla_fixture(shared):
     folder = shared / "fixtures" / "padilla" / "test_coco_eval"
     results = json.loads((folder / "dets" / "sampled_bbox_results.json").read_text())
     truth = json.loads((folder / "gts" / "sampled_gts_bbox_area.json").read_text())
-    summary = coco_scores(truth, results["annotations"] if isinstance(results, dict) else results).summary
+    summary: Any = coco_scores(truth, results["annotations"] if isinstance(results, dict) else results).summary
     assert [round(summary[key], 6) for key in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")] == [
         0.503647,
         0.696973,

@@ -59,7 +59,9 @@ def test_blur_and_noise_grow_with_pictures_that_are_larger_than_the_protocols():
     large = np.zeros((1440, 1440, 3), np.uint8)
     small[240, 240] = large[719:722, 719:722] = 255
     for image, radius in ((small, 10), (large, 30)):
-        rows = np.flatnonzero(corrupt(cv2.dilate(image, np.ones((9, 9))), "blur", 5).any(axis=(1, 2)))
+        rows = np.flatnonzero(
+            corrupt(np.asarray(cv2.dilate(image, np.ones((9, 9))), np.uint8), "blur", 5).any(axis=(1, 2))
+        )
         assert np.ptp(rows) / 2 == pytest.approx(radius, abs=radius * 0.6)
     noisy = corrupt(np.full((1440, 1440, 3), 128, np.uint8), "noise", 3)
     assert (noisy[::3] == noisy[1::3]).all()  # grains of 3 x 3 pixels

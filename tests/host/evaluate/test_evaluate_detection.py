@@ -1,6 +1,7 @@
 """Precision, recall and F1 at any threshold, the way from a dataset to COCO's form, and what is left to be said."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ ANSWERS = [
 
 
 def test_rates_by_hand():
-    result = score(SAMPLES, ANSWERS, ("bolt", "nut", "washer"), own_threshold=0.5)
+    result: Any = score(SAMPLES, ANSWERS, ("bolt", "nut", "washer"), own_threshold=0.5)
     bolt, nut, washer = result.classes
     assert (bolt.objects, nut.objects, washer.objects) == (3, 1, 0)
     assert (bolt.own.precision, bolt.own.recall, bolt.own.f1) == pytest.approx((1, 1 / 3, 0.5))
@@ -58,7 +59,7 @@ def test_rates_by_hand():
 def test_a_detection_exactly_at_the_own_threshold_counts_as_in_the_decoder():
     # 0.3 as float32 is above 0.3 as float64; the decoder compares float32.
     for threshold in (0.3, 0.7):
-        result = score(SAMPLES[:1], [said((0, threshold, 0, 0, 20, 20))], ("bolt", "nut"), own_threshold=threshold)
+        result: Any = score(SAMPLES[:1], [said((0, threshold, 0, 0, 20, 20))], ("bolt", "nut"), own_threshold=threshold)
         assert result.classes[0].own.recall == pytest.approx(1 / 2)
 
 
