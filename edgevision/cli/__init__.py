@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from edgevision.cli._app import new_app
 
-COMMANDS = ("demo", "run", "check", "predict", "models", "evaluate", "parity", "schema")
+COMMANDS = ("demo", "run", "check", "predict", "models", "dataset", "evaluate", "parity", "schema")
 """In the order in which a new user meets them."""
 
 

@@ -79,6 +79,8 @@ class Dataset:
     faults: tuple[LabelFault, ...] = field(default=(), repr=False)
     role: Role | None = None
     """What the dataset file says that it is for; a test set's uses are counted."""
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    """What its files hold and these values do not, with the number of times: nothing is left out in silence."""
 
     def __len__(self) -> int:
         """Number of pictures."""
