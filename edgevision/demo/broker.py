@@ -16,10 +16,13 @@ import sys
 import tempfile
 import threading
 from types import TracebackType
-from typing import IO, final
+from typing import IO, TYPE_CHECKING, final
 
 from edgevision import registry
 from edgevision.errors import PublishError
+
+if TYPE_CHECKING:
+    from amqtt.broker import Broker
 
 HOST = "127.0.0.1"
 PORT = 1883
@@ -119,17 +122,31 @@ def _usable_port(wanted: int) -> int:
     raise PublishError(f"no free port on {HOST}")
 
 
-async def _serve(port: int) -> None:
+async def _start(wanted: int) -> tuple[Broker, int]:
+    """A broker that listens at `wanted`, or at a free port where that one is taken, also in the very last moment."""
     from amqtt.broker import Broker
+    from amqtt.errors import BrokerError
 
-    port = _usable_port(port)
-    broker = Broker(
-        {
-            "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}"}},
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-        }
-    )
-    await broker.start()
+    for attempt in (wanted, 0):
+        port = _usable_port(attempt)
+        broker = Broker(
+            {
+                "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}"}},
+                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            }
+        )
+        try:
+            await broker.start()
+        except (BrokerError, OSError):
+            if attempt == 0:
+                raise
+        else:
+            return broker, port
+    raise PublishError(f"no free port on {HOST}")
+
+
+async def _serve(port: int) -> None:
+    broker, port = await _start(port)
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     parent_gone = asyncio.Event()

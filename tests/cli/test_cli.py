@@ -183,9 +183,9 @@ def test_the_demo_with_another_backend_source_and_bare_model_file(run, shared):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["frames"] > 3
-    table = run("demo", "--seconds", "2", "--backend", "litert").stdout
-    assert "camera-1" in table
-    assert "mosquitto_sub -h 127.0.0.1" in table
+    done = run("demo", "--seconds", "2", "--backend", "litert")
+    assert "camera-1" in done.stdout, done.stderr
+    assert "mosquitto_sub -h 127.0.0.1" in done.stdout
 
 
 CONFIG = """\
