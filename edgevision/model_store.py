@@ -94,7 +94,8 @@ def describe_file(file: Path, like: Manifest, *, name: str | None = None) -> tup
     """A bare weights file, described by the manifest of a model that is built alike.
 
     Returns:
-        The new manifest (own name, size and sha256, no metrics: nothing has been measured), the backend, the bytes.
+        The new manifest (own name, size and sha256; metrics only where it is the very file that was measured), the backend,
+        the bytes.
 
     Raises:
         UsageError: the file's suffix is not known, or `like` has no file for that backend.
@@ -116,11 +117,19 @@ def describe_file(file: Path, like: Manifest, *, name: str | None = None) -> tup
         "name": name or _default_name(file),
         "files": {backend: wanted},
         "source": f"local file {file.name}",
-        "metrics": [],
+        "metrics": _metrics_of(like, backend, wanted["sha256"]),
         "lineage": {"described_like": {"name": like.name, "version": like.version}},
     }
     data = documents.Document(file=str(file), data=raw, lines={})
     return documents.validate(data, Manifest, error=ManifestError), backend, content
+
+
+def _metrics_of(like: Manifest, backend: str, digest: str) -> list[dict[str, Any]]:
+    """What was measured with these very bytes; nothing, where they are others."""
+    section = like.files.get(backend)
+    if section is None or section.sha256 != digest:
+        return []
+    return [metric for metric in like.metrics if metric.get("backend") == backend]
 
 
 def add(manifest: Manifest, content: bytes, *, labels_from: Path, models_dir: Path | None = None) -> ModelFolder:

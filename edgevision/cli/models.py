@@ -129,7 +129,8 @@ def add(
     described = assembly.describe(file, pattern, name=name)
     described.model.close()
     added = model_store.add(described.manifest, described.content, labels_from=described.labels_from)
-    typer.echo(f"{added.manifest.name}: added in {added.path}; unproved until it is evaluated")
+    proof = "its file is the one that was measured" if added.manifest.proved else "unproved until it is evaluated"
+    typer.echo(f"{added.manifest.name}: added in {added.path}; {proof}")
 
 
 @app.command()
