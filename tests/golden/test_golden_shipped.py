@@ -1,6 +1,7 @@
 """The models as a user gets them, by name and manifest alone, against what is known of them."""
 
 import csv
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_mobilenet_names_the_five_pictures(shared):
 
 def test_ssd_gives_its_authors_golden_results(shared):
     model = assembly.load_model(shared / "models" / "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite")
-    found = model.predict(shared / "images" / "cats_and_dogs.jpg")
+    found: Any = model.predict(shared / "images" / "cats_and_dogs.jpg")
     golden = [
         ("cat", 0.6445, (54, 396, 447, 592)),
         ("cat", 0.6094, (602, 157, 996, 604)),
