@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -72,7 +73,7 @@ class Daemon:
 
     def __enter__(self):
         command = [sys.executable, "-m", "edgevision", "run", "-c", str(self.config)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environ)
+        self.process: Any = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environ)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         return self
@@ -165,7 +166,7 @@ def test_a_frame_becomes_a_detection_at_a_subscriber(tmp_path, shared, mosquitto
             listener.wait_for(lambda heard: is_result(heard, "photos") and b"espresso" in heard.payload)
             daemon.stop()
         listener.wait_for(lambda heard: heard.topic == "acme/berlin/line3/box1/status" and b"SIGTERM" in heard.payload)
-    by_topic = {}
+    by_topic: dict[str, list[Any]] = {}
     for heard in listener.heard:
         by_topic.setdefault(heard.topic.removeprefix("acme/berlin/line3/box1/"), []).append((heard, content(heard)))
     assert set(by_topic) == {
