@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from common import environment, scene
+
+from edgevision.host.benchmark.frames import scene
+from edgevision.host.benchmark.machine import environment
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

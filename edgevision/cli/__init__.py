@@ -15,7 +15,19 @@ from typer.main import get_command
 
 from edgevision.cli._app import new_app
 
-COMMANDS = ("demo", "run", "check", "predict", "models", "dataset", "evaluate", "parity", "schema")
+COMMANDS = (
+    "demo",
+    "run",
+    "check",
+    "predict",
+    "models",
+    "dataset",
+    "evaluate",
+    "parity",
+    "benchmark",
+    "compare",
+    "schema",
+)
 """In the order in which a new user meets them."""
 
 

@@ -25,7 +25,7 @@ def parse_size(text: str) -> tuple[int, int]:
     if found is None:
         raise UsageError(f"--input-size: found {text!r}; write the camera's width and height as 1280x720")
     width, height = int(found[1]), int(found[2])
-    if not (MIN_SIDE_PX <= min(width, height) and max(width, height) <= MAX_SIDE_PX):
+    if min(width, height) < MIN_SIDE_PX or max(width, height) > MAX_SIDE_PX:
         raise UsageError(f"--input-size: found {text!r}; each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels")
     return width, height
 

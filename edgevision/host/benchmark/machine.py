@@ -56,6 +56,15 @@ def load_average(root: Path = Path("/")) -> list[float] | None:
     return [float(field) for field in fields[:3]] if len(fields) >= 3 else None
 
 
+def busy_s(root: Path = Path("/")) -> float | None:
+    """Seconds that all cores together have worked since boot, for whomever, time stolen by a hypervisor included (proc(5))."""
+    fields = _read(root / "proc/stat").partition("\n")[0].split()
+    if len(fields) < 9 or fields[0] != "cpu":
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def _read(path: Path) -> str:
     """A file of /proc or /sys, empty where this machine has none."""
     try:

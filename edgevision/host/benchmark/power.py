@@ -117,9 +117,7 @@ class _Sums:
 
 
 @contextmanager
-def measured(
-    meter: Meter | str, *, every_s: float = EVERY_S, clock: Clock = SYSTEM_CLOCK
-) -> Iterator[dict[str, Any]]:
+def measured(meter: Meter | str, *, every_s: float = EVERY_S, clock: Clock = SYSTEM_CLOCK) -> Iterator[dict[str, Any]]:
     """Measure while the block runs; the mapping it gives is filled at the end: `meter`, `mean_w` by rail, or `said`."""
     found: dict[str, Any] = {}
     if isinstance(meter, str):
