@@ -26,13 +26,17 @@ _TOPIC = re.compile(r"[^/+#$\s\x00][^/+#\s\x00]*(/[^/+#\s\x00]+)*")
 def _check_name(value: str) -> str:
     """A level of an MQTT topic (MQTT 5.0, 4.7: no separator, no wildcard), and nothing that a shell would trip on."""
     if not _NAME.fullmatch(value):
-        raise ValueError(f"must be 1 to 64 letters, digits, `_`, `.` or `-`, not beginning with `.` or `-`; found {value!r}")
+        raise ValueError(
+            f"must be 1 to 64 letters, digits, `_`, `.` or `-`, not beginning with `.` or `-`; found {value!r}"
+        )
     return value
 
 
 def _check_topic(value: str) -> str:
     if len(value) > 512 or not _TOPIC.fullmatch(value):
-        raise ValueError(f"must be levels parted by single `/`, without `+`, `#`, spaces or a leading `$`; found {value!r}")
+        raise ValueError(
+            f"must be levels parted by single `/`, without `+`, `#`, spaces or a leading `$`; found {value!r}"
+        )
     return value
 
 
