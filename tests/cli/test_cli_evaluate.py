@@ -1,47 +1,20 @@
 """`edgevision evaluate` as a user meets it."""
 
 import json
-import logging
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import edgevision
-from edgevision.__main__ import main
 
 PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
 NAMES = {"coffee.jpg": "espresso", "rocket.jpg": "missile", "grace_hopper.jpg": "military uniform"}
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """The command line's own door, in this process: starting one for each call costs seconds."""
-    monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    root, ours = logging.getLogger(), logging.getLogger("edgevision")
-    handlers, level, our_level = root.handlers[:], root.level, ours.level
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["edgevision", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Done(returncode=int(ended.value.code or 0), stdout=said.out, stderr=said.err)
-
-    yield call
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    ours.setLevel(our_level)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
+def run(command_line):
+    return lambda *arguments: command_line("evaluate", *arguments)
 
 
 @pytest.fixture
