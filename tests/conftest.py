@@ -1,11 +1,16 @@
 """What all tests share: where the test material lies, and what to say when it is not there."""
 
+import logging
 import os
 import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from edgevision.__main__ import main
 
 # A shared machine may be slow for a moment: no property fails for the time it took.
 settings.register_profile("edgevision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,3 +34,31 @@ def mosquitto() -> str:
     if binary is None:
         pytest.skip("needs the mosquitto binary: apt-get install mosquitto")
     return binary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command_line(tmp_path, monkeypatch, capsys):
+    """The command line's own door, in this process: starting one for each call costs seconds."""
+    monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    root, ours = logging.getLogger(), logging.getLogger("edgevision")
+    handlers, level, our_level = root.handlers[:], root.level, ours.level
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["edgevision", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Done(returncode=int(ended.value.code or 0), stdout=said.out, stderr=said.err)
+
+    yield call
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    ours.setLevel(our_level)
