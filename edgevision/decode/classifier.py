@@ -27,7 +27,7 @@ class Options(registry.Options):
     """Nothing to set: the manifest's activation and thresholds are all there is."""
 
 
-def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeContext) -> Decoder:  # noqa: ARG001
+def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeContext) -> Decoder:  # noqa: ARG001 - no options
     """Make a decoder of the role `scores`, [1, classes] (further axes of size 1 do not matter).
 
     Raises:
@@ -44,7 +44,8 @@ def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeC
 
 
 _FEW = 8
-"""Up to this many, looking for the largest again and again is quicker than a partition (0.02 ms against 0.1 of 1000)."""
+"""Up to this many, looking for the largest again and again is quicker than a partition: 0.06 ms against 0.14 for 5 of
+1000, right after an inference."""
 
 
 class _Classifier:

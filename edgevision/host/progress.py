@@ -21,7 +21,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda _steps: None
         return
     from rich.console import Console  # noqa: PLC0415 - only where somebody looks on
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - likewise
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

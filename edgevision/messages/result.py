@@ -1,7 +1,8 @@
 """Results as JSON text: the one message that is made for every frame of every camera, so it is written straight out.
 
 Right after an inference the caches hold the model and not us: building the pydantic payload and serialising it then takes
-0.23 ms, this 0.05 (`benchmarks/overhead.py` shows what a frame costs in all). `ResultPayload` stays the contract; a property
+0.23 ms; this, with the hand-over to a sink, takes 0.1
+(`publish` in the stages of `benchmarks/overhead.py`). `ResultPayload` stays the contract; a property
 test holds every text against it.
 """
 

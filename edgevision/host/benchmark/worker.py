@@ -33,7 +33,7 @@ def _do(job: dict[str, Any], ready_ns: int, out: TextIO) -> None:
     from edgevision.errors import EdgevisionError  # noqa: PLC0415  the clock of the cold start runs already
 
     try:
-        from edgevision.host.benchmark import jobs  # noqa: PLC0415
+        from edgevision.host.benchmark import jobs  # noqa: PLC0415  likewise part of the cold start
 
         say(result=jobs.run(job, say=say, ready_ns=ready_ns))
     except EdgevisionError as failure:

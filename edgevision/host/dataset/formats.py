@@ -116,7 +116,7 @@ class Written:
 def write(
     dataset: Dataset,
     folder: str | Path,
-    format: str,  # noqa: A002
+    format: str,  # noqa: A002 - as in `read`
     *,
     link: bool = False,
     made: Mapping[str, object] | None = None,
