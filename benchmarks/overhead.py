@@ -6,6 +6,10 @@ machine's speed wanders by more than what is measured; and each block begins wit
 session that has just run go on spinning for a moment. The ratio is the median over pairs of neighbouring blocks, its interval
 a bootstrap over them.
 
+A third loop, the floor, is the bare runtime and one `cv2.resize` of the frame before it, nothing else: no colours, no boxes,
+no message. It tells how much of the difference any program has to pay that starts from a camera's picture, and that grows as
+the inference gets faster.
+
     python benchmarks/overhead.py
     python benchmarks/overhead.py --model yolox_nano.onnx --json overhead.json
 """
@@ -47,10 +51,22 @@ def measure(name: str, backend: str | None, threads: int, seconds: float, like: 
     tensor = np.array(model.preprocessor(frame).tensors[tensor_name])
     content = weights(name, model.backend_name)
     edgevision = EdgevisionLoop(model, image)
+    bare = bare_loop(content, model.backend_name, threads, tensor, tensor_name)
+    transform = model.preprocessor(frame).transform
+    left, top, right, bottom = transform.region
+    region = image[top:bottom, left:right]
+    size = (round((right - left) * transform.scale[0]), round((bottom - top) * transform.scale[1]))
+    small = np.empty((size[1], size[0], 3), np.uint8)
+
+    def floor() -> None:
+        cv2.resize(region, size, dst=small, interpolation=cv2.INTER_LINEAR)
+        bare()
+
     settle_s = settling_s(threads)
     loops = {
-        "bare": Loop(call=bare_loop(content, model.backend_name, threads, tensor, tensor_name), settle_s=settle_s),
+        "bare": Loop(call=bare, settle_s=settle_s),
         "edgevision": Loop(call=edgevision, settle_s=settle_s),
+        "floor": Loop(call=floor, settle_s=settle_s),
     }
     found = rounds(loops, seconds)
     medians = {loop: np.array([np.median(one.samples_ns[loop]) / 1e6 for one in found]) for loop in loops}
@@ -64,6 +80,7 @@ def measure(name: str, backend: str | None, threads: int, seconds: float, like: 
         "bare_ms": round(float(np.median(medians["bare"])), 3),
         "edgevision_ms": round(float(np.median(medians["edgevision"])), 3),
         **{key: round(value, 4) for key, value in ratio(medians["edgevision"], medians["bare"]).items()},
+        "floor_ratio": round(ratio(medians["floor"], medians["bare"])["ratio"], 4),
         "stages_ms": {stage: round(float(value), 3) for stage, value in zip(STAGES, stages, strict=True)},
     }
 
@@ -89,7 +106,8 @@ def main() -> None:
             rows.append(row)
             print(
                 f"{row['model']:22} {row['backend']:7} {row['threads']} threads: bare {row['bare_ms']:7.2f} ms, edgevision "
-                f"{row['edgevision_ms']:7.2f} ms, ratio {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f})",
+                f"{row['edgevision_ms']:7.2f} ms, ratio {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}), "
+                f"floor {row['floor_ratio']:.3f}",
                 flush=True,
             )
     if arguments.json:

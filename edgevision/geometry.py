@@ -15,6 +15,9 @@ from edgevision.types import BoxXyxy, ImageTransform
 
 _BLOCK = 128
 """Candidates compared at a time: 128 x 128 float32 stay in the level 2 cache (measured against 32 to 256)."""
+_FEW = 24
+"""Up to this many candidates are compared one by one. Right after an inference the caches are cold and every call of numpy
+costs about 5 us, so for the 10 candidates of a usual frame plain numbers take 0.04 ms and matrices 0.12 (YOLOX-nano)."""
 
 
 def cxcywh_to_xyxy(cxcywh: NDArray[Any]) -> NDArray[Any]:
@@ -64,7 +67,7 @@ def iou_xyxy(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
 
     Two boxes without any area have an IoU of 0.
     """
-    intersection = _intersection(_Corners.of(first), _Corners.of(second))
+    intersection = _intersection(first.T, second.T)
     union = area_xyxy(first)[:, None] + area_xyxy(second)[None, :] - intersection
     iou: NDArray[Any] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou
@@ -94,69 +97,78 @@ def nms(
     Returns:
         (k,) indices into `xyxy`, k <= max_detections.
     """
-    order = np.argsort(-confidence, kind="stable")
-    if max_detections < 1 or len(order) < 2:
-        return order[: max(0, max_detections)]
+    if len(confidence) <= _FEW:
+        return np.array(_nms_of_few(xyxy, confidence, class_id, iou, max_detections), np.intp)
+    order = (-confidence).argsort(kind="stable")
+    if max_detections < 1:
+        return order[:0]
     kept: list[int] = []
     # Coordinates near float32's limit overflow to an infinite area; such boxes suppress nothing and are no error here.
     with np.errstate(over="ignore", invalid="ignore"):
-        boxes, classes = _Corners.of(np.asarray(xyxy, np.float32)[order]), class_id[order]
+        boxes, classes = xyxy.T.astype(np.float32, copy=False).take(order, axis=1), class_id.take(order)
+        areas = np.empty(len(order), np.float32)
         for start in range(0, len(order), _BLOCK):
             part = slice(start, start + _BLOCK)
-            block, block_classes = boxes[part], classes[part]
+            block, block_classes = boxes[:, part], classes[part]
+            shared = _intersection(block, block)
+            areas[part] = block_areas = shared.diagonal()
+            overlaps = _too_close(shared, block_areas, block_areas, iou)
+            overlaps &= block_classes[:, None] == block_classes
             gone: NDArray[np.bool_] = np.zeros(len(block_classes), np.bool_)
             if kept:
-                gone |= _overlaps(boxes[kept], block, classes[kept], block_classes, iou).any(axis=0)
-            overlaps = _overlaps(block, block, block_classes, block_classes, iou)
+                earlier = _too_close(_intersection(boxes[:, kept], block), areas[kept], block_areas, iou)
+                earlier &= classes[kept][:, None] == block_classes
+                gone |= earlier.any(axis=0)
             for row in range(len(block_classes)):
                 if not gone[row]:
                     kept.append(start + row)
                     if len(kept) >= max_detections:
                         return order[kept]
                     gone |= overlaps[row]
-    return order[np.array(kept, np.intp)]
+    return order[kept]
 
 
-class _Corners:
-    """Boxes as contiguous columns and their areas: one (5, n) array."""
-
-    __slots__ = ("columns",)
-
-    def __init__(self, columns: NDArray[Any]) -> None:
-        self.columns = columns
-
-    @classmethod
-    def of(cls, xyxy: NDArray[Any]) -> _Corners:
-        columns = np.empty((5, len(xyxy)), xyxy.dtype)
-        columns[:4] = xyxy.T
-        columns[4] = area_xyxy(xyxy)
-        return cls(columns)
-
-    def __getitem__(self, part: slice | list[int]) -> _Corners:
-        return _Corners(self.columns[:, part])
-
-
-def _intersection(first: _Corners, second: _Corners) -> NDArray[Any]:
-    """Areas that each of n boxes shares with each of m: (n, m)."""
-    left, top, right, bottom = first.columns[:4, :, None]
-    width: NDArray[Any] = np.minimum(right, second.columns[2])
-    width -= np.maximum(left, second.columns[0])
-    height = np.minimum(bottom, second.columns[3])
-    height -= np.maximum(top, second.columns[1])
-    np.maximum(width, 0, out=width)
-    np.maximum(height, 0, out=height)
-    width *= height
-    return width
+def _nms_of_few(
+    xyxy: NDArray[Any], confidence: NDArray[Any], class_id: NDArray[Any], iou: float, max_detections: int
+) -> list[int]:
+    """`nms` in plain numbers."""
+    boxes, classes = xyxy.tolist(), class_id.tolist()
+    kept: list[tuple[int, int, float, float, float, float, float]] = []
+    # Sorting is stable, backwards too: of two equally confident boxes the earlier one stays ahead.
+    for index in sorted(range(len(boxes)), key=confidence.tolist().__getitem__, reverse=True):
+        if len(kept) >= max_detections:
+            break
+        left, top, right, bottom = boxes[index]
+        own = classes[index]
+        area = max(right - left, 0.0) * max(bottom - top, 0.0)
+        for _, other, other_left, other_top, other_right, other_bottom, other_area in kept:
+            if other == own:
+                width = min(right, other_right) - max(left, other_left)
+                height = min(bottom, other_bottom) - max(top, other_top)
+                if width > 0 and height > 0:
+                    shared = width * height
+                    if shared > iou * (area + other_area - shared):
+                        break
+        else:
+            kept.append((index, own, left, top, right, bottom, area))
+    return [one[0] for one in kept]
 
 
-def _overlaps(
-    first: _Corners, second: _Corners, first_class: NDArray[Any], second_class: NDArray[Any], iou: float
+def _intersection(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Areas that each of n boxes shares with each of m: (n, m); the boxes stand in columns, (4, n) and (4, m)."""
+    sides: NDArray[Any] = np.minimum(first[2:, :, None], second[2:, None])
+    sides -= np.maximum(first[:2, :, None], second[:2, None])
+    np.maximum(sides, 0, out=sides)
+    shared: NDArray[Any] = np.multiply(sides[0], sides[1], out=sides[0])
+    return shared
+
+
+def _too_close(
+    intersection: NDArray[Any], first_area: NDArray[Any], second_area: NDArray[Any], iou: float
 ) -> NDArray[np.bool_]:
-    """Which pairs (n, m) are of one class with an IoU above `iou`; the division is saved by comparing areas."""
-    intersection = _intersection(first, second)
-    union = first.columns[4, :, None] + second.columns[4]
+    """Which pairs (n, m) have an IoU above `iou`; the division is saved by comparing areas."""
+    union = first_area[:, None] + second_area
     union -= intersection
     union *= np.float32(iou)
-    overlapping: NDArray[np.bool_] = intersection > union
-    overlapping &= first_class[:, None] == second_class
-    return overlapping
+    close: NDArray[np.bool_] = intersection > union
+    return close

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def lowest_confidence(context: DecodeContext) -> float:
 
 
 def wanted(confidence: NDArray[Any], class_id: NDArray[Any], context: DecodeContext) -> NDArray[np.intp]:
-    """Indices of the candidates (n,) that are of a wanted class and reach its threshold."""
+    """Indices of the candidates (n,) that are of a wanted class and reach its threshold, which NaN never does."""
     if not context.class_confidence:
         enough: NDArray[np.bool_] = confidence >= context.confidence
     else:
@@ -33,10 +34,9 @@ def wanted(confidence: NDArray[Any], class_id: NDArray[Any], context: DecodeCont
         for single, value in context.class_confidence.items():
             threshold[class_id == single] = value
         enough = confidence >= threshold
-    enough &= confidence < np.inf  # NaN has failed the threshold already
     if context.classes is not None:
         enough &= np.isin(class_id, list(context.classes))
-    return np.flatnonzero(enough)
+    return enough.nonzero()[0]
 
 
 class Finisher:
@@ -57,7 +57,7 @@ class Finisher:
     ) -> Detections:
         """The frame's detections.
 
-        Boxes that are not finite, or of which nothing lies within what the model saw, are dropped. Overlaps are compared
+        What is not finite, and boxes of which nothing lies within what the model saw, are dropped. Overlaps are compared
         before boxes are clipped, as all reference implementations do.
 
         Args:
@@ -69,21 +69,24 @@ class Finisher:
         if transform is not self._transform:
             self._remember(transform)
         with np.errstate(over="ignore", invalid="ignore"):
-            frame = xyxy * self._scale + self._shift
+            frame = xyxy * self._scale
+            frame += self._shift
             clipped = np.minimum(np.maximum(frame, self._low), self._high)
-            good = (clipped[:, 2:] > clipped[:, :2]) & np.isfinite(frame[:, :2]) & np.isfinite(frame[:, 2:])
-        if not good.all():
-            keep = np.flatnonzero(good.all(axis=1))
+            good = clipped[:, 2:] > clipped[:, :2]
+            # A sum is finite only if every part is: one number tells of all boxes.
+            sound = bool(good.all()) and math.isfinite(frame.sum() + confidence.sum())
+        if not sound:
+            keep = (good.all(axis=1) & np.isfinite(frame).all(axis=1) & np.isfinite(confidence)).nonzero()[0]
             frame, clipped, confidence, class_id = frame[keep], clipped[keep], confidence[keep], class_id[keep]
         context = self._context
         if self._suppress:
             chosen = nms(frame, confidence, class_id, iou=context.iou, max_detections=context.max_detections)
         else:
-            chosen = np.argsort(-confidence, kind="stable")[: context.max_detections]
+            chosen = (-confidence).argsort(kind="stable")[: context.max_detections]
         return Detections(
-            xyxy=clipped[chosen],
-            confidence=confidence[chosen].astype(np.float32, copy=False),
-            class_id=class_id[chosen].astype(np.int32),
+            xyxy=clipped.take(chosen, axis=0),
+            confidence=confidence.take(chosen).astype(np.float32, copy=False),
+            class_id=class_id.take(chosen).astype(np.int32),
             labels=context.labels,
         )
 

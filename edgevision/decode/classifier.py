@@ -89,7 +89,7 @@ class _Classifier:
         if self._context.activation != "softmax":
             self._refuse_broken(real, real.sum())
             return 1 / (1 + np.exp(-chosen.clip(-80, 80))) if self._context.activation == "sigmoid" else chosen
-        peak = real.max()
+        peak = chosen[0] if self._allowed is None else real.max()  # the best is the largest, if all were asked
         with np.errstate(invalid="ignore"):  # infinity less infinity, which is refused right below
             total = np.exp(real - peak).sum()
         self._refuse_broken(real, total + chosen.sum())  # and none of the best is minus infinity

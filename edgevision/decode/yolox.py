@@ -97,24 +97,25 @@ class _Yolox:
         if len(rows) != len(self._grid):
             raise ModelError(self._misfit(len(rows), transform.input_size))
         objectness = rows[:, _BOX]
-        survivors = np.flatnonzero(objectness >= self._floor)
+        survivors = (objectness >= self._floor).nonzero()[0]
         if not survivors.size:
             self._refuse_nan(objectness)
             return nothing(self._context)
-        candidates = rows[survivors]
+        candidates = rows.take(survivors, axis=0)
         scores = candidates[:, _OBJECTNESS:]
         if self._multi_label:
             row, class_id = np.nonzero(scores >= self._floor)
             survivors, candidates, best = survivors[row], candidates[row], scores[row, class_id]
         else:
-            class_id, best = scores.argmax(axis=1), scores.max(axis=1)
+            class_id = scores.argmax(axis=1)
+            best = scores[np.arange(len(class_id)), class_id]  # half of what a second search, for the maximum, takes
         confidence = self._score(candidates[:, _BOX]) * self._score(best)
         keep = wanted(confidence, class_id, self._context)
         if not keep.size:
             self._refuse_nan(scores)
             return nothing(self._context)
-        boxes = self._boxes(self._real(candidates[keep, :_BOX]), survivors[keep])
-        return self._finish(boxes, confidence[keep], class_id[keep], transform)
+        boxes = self._boxes(self._real(candidates.take(keep, axis=0)[:, :_BOX]), survivors.take(keep))
+        return self._finish(boxes, confidence.take(keep), class_id.take(keep), transform)
 
     def _refuse_nan(self, scores: NDArray[Any]) -> None:
         """A model whose scores are all NaN has not looked, which must not read as "nothing found"."""
@@ -131,11 +132,13 @@ class _Yolox:
 
     def _boxes(self, raw: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
         """(n, 4) of the network as corner boxes in input pixels."""
-        grid = self._grid[rows]
+        grid = self._grid.take(rows, axis=0)
+        boxes = np.empty((len(raw), 4), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # a size without measure becomes infinite and is dropped
-            centre = raw[:, :2] * grid[:, 2:4] + grid[:, :2]
-            half = np.exp(raw[:, 2:]) * grid[:, 4:]
-            boxes = np.empty((len(raw), 4), np.float32)
+            centre = raw[:, :2] * grid[:, 2:4]
+            centre += grid[:, :2]
+            half = np.exp(raw[:, 2:])
+            half *= grid[:, 4:]
             np.subtract(centre, half, out=boxes[:, :2])
             np.add(centre, half, out=boxes[:, 2:])
         return boxes
