@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="a model's name or file; may be given several times")
     parser.add_argument("--like", help="for a bare file: a model that is built alike")
-    parser.add_argument("--backend", help="onnxrt or litert")
+    parser.add_argument("--backend", help="onnxrt, litert or openvino")
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="of one inference, in both; 1 2 by default"
     )

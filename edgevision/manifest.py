@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from edgevision import documents
+from edgevision import documents, registry
 from edgevision.errors import ManifestError, ModelError
 
 MANIFEST_NAME = "model.yaml"
@@ -102,7 +102,8 @@ class Manifest(_Part):
     family: str
     """The decoder: a file in edgevision/decode."""
     files: Annotated[dict[str, FileSection], Field(min_length=1)]
-    """By backend: a file in edgevision/inference. The first is preferred."""
+    """By backend: a file in edgevision/inference. The first is preferred. A backend without an entry takes the first file of
+    another that is in a format it reads: what `onnxrt` runs, `openvino` runs too."""
     input: InputSection
     outputs: Annotated[dict[str, str], Field(min_length=1)]
     """Role to tensor name: nothing is guessed from shapes."""
@@ -120,9 +121,24 @@ class Manifest(_Part):
     files; with none that has one, the model is unproved."""
     lineage: dict[str, Any] = Field(default_factory=dict)
 
+    def find_file(self, backend: str) -> FileSection | None:
+        """The file that `backend` reads: its own, else the first of another backend in a format it reads, else None."""
+        own = self.files.get(backend)
+        if own is not None:
+            return own
+        suffixes = registry.reads(backend)
+        return next((file for file in self.files.values() if Path(file.file_name).suffix.lower() in suffixes), None)
+
+    def file_for(self, backend: str) -> FileSection:
+        """The file that `backend` reads; raises ModelError where there is none."""
+        file = self.find_file(backend)
+        if file is None:
+            raise ModelError(f"{self.name} has no file for {backend}; it has {', '.join(self.files)}")
+        return file
+
     def input_for(self, backend: str) -> InputSection:
         """The input as the file for `backend` wants it."""
-        override = self.files[backend].input
+        override = self.file_for(backend).input
         if override is None:
             return self.input
         changed = {key: getattr(override, key) for key in override.model_fields_set}
@@ -130,7 +146,7 @@ class Manifest(_Part):
 
     def outputs_for(self, backend: str) -> dict[str, str]:
         """Role to tensor name, as the file for `backend` names them."""
-        return self.files[backend].outputs or self.outputs
+        return self.file_for(backend).outputs or self.outputs
 
     @property
     def proved(self) -> bool:
@@ -191,12 +207,11 @@ def read_weights(folder: Path, manifest: Manifest, backend: str) -> bytes:
 
 
 def file_section(manifest: Manifest, backend: str, folder: Path) -> FileSection:
-    """The manifest's entry for a backend, or an error that names those there are."""
-    if backend not in manifest.files:
-        raise ModelError(
-            f"{folder / MANIFEST_NAME}: files: {manifest.name} has no file for {backend}; it has {', '.join(manifest.files)}"
-        )
-    return manifest.files[backend]
+    """The file that a backend reads, or an error that names those there are."""
+    try:
+        return manifest.file_for(backend)
+    except ModelError as failure:
+        raise ModelError(f"{folder / MANIFEST_NAME}: files: {failure}") from failure
 
 
 def check_weights(content: bytes, section: FileSection, path: Path) -> None:

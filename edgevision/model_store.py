@@ -28,10 +28,10 @@ from edgevision.manifest import (
     load_labels,
     load_manifest,
 )
-from edgevision.registry import unknown_name
+from edgevision.registry import load, reads, unknown_name
 
 BACKEND_BY_SUFFIX = {".onnx": "onnxrt", ".tflite": "litert"}
-"""Which backend reads a file that no manifest describes."""
+"""Which backend reads a file that no manifest describes, unless another that can is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,25 +90,48 @@ def labels(folder: ModelFolder) -> tuple[str, ...]:
     return load_labels(folder.path, folder.manifest)
 
 
-def describe_file(file: Path, like: Manifest, *, name: str | None = None) -> tuple[Manifest, str, bytes]:
+def backend_for(file: Path, wanted: str | None = None) -> str:
+    """The backend for a file that no manifest describes.
+
+    Raises:
+        UsageError: the suffix is not known, nobody knows the backend that is wanted, or it reads other files.
+    """
+    own = BACKEND_BY_SUFFIX.get(file.suffix.lower())
+    if own is None:
+        raise UsageError(
+            f"{file}: model files are known by their suffix: {', '.join(BACKEND_BY_SUFFIX)}; found {file.suffix!r}"
+        )
+    if wanted in (None, own):
+        return own
+    load("inference", wanted)  # an unknown name is an error
+    if file.suffix.lower() not in reads(wanted):
+        raise UsageError(f"{file}: is a file for {own}, not for {wanted}")
+    return wanted
+
+
+def describe_file(
+    file: Path, like: Manifest, *, name: str | None = None, backend: str | None = None
+) -> tuple[Manifest, str, bytes]:
     """A bare weights file, described by the manifest of a model that is built alike.
+
+    Args:
+        file: the weights.
+        like: the other model's manifest.
+        name: the new model's; by default the file's.
+        backend: what reads the file; by default what its suffix says.
 
     Returns:
         The new manifest (own name, size and sha256; metrics only where it is the very file that was measured), the backend,
         the bytes.
 
     Raises:
-        UsageError: the file's suffix is not known, or `like` has no file for that backend.
+        UsageError: the file's suffix is not known, or the backend reads other files.
         ModelError: the file cannot be read.
     """
-    backend = BACKEND_BY_SUFFIX.get(file.suffix.lower())
-    if backend is None:
-        raise UsageError(
-            f"{file}: model files are known by their suffix: {', '.join(BACKEND_BY_SUFFIX)}; found {file.suffix!r}"
-        )
+    backend = backend_for(file, backend)
     content = _read(file)
     wanted: dict[str, Any] = {"path": _safe_name(file.name), "sha256": digest_of(content), "size": len(content)}
-    pattern = like.files.get(backend)
+    pattern = like.find_file(backend)
     if pattern is not None:
         overrides = pattern.model_dump(include={"input", "outputs"}, exclude_unset=True)
         wanted |= overrides
@@ -126,7 +149,7 @@ def describe_file(file: Path, like: Manifest, *, name: str | None = None) -> tup
 
 def _metrics_of(like: Manifest, backend: str, digest: str) -> list[dict[str, Any]]:
     """What was measured with these very bytes; nothing, where they are others."""
-    section = like.files.get(backend)
+    section = like.find_file(backend)
     if section is None or section.sha256 != digest:
         return []
     return [metric for metric in like.metrics if metric.get("backend") == backend]

@@ -59,7 +59,7 @@ class Model:
     @property
     def sha256(self) -> str:
         """Of the weights that are loaded."""
-        return self.manifest.files[self.backend_name].sha256
+        return self.manifest.file_for(self.backend_name).sha256
 
     @property
     def backend(self) -> Backend:

@@ -79,6 +79,17 @@ def load(stage: Stage, name: str) -> Plugin:
     return cast("Plugin", module)
 
 
+def reads(backend: str) -> tuple[str, ...]:
+    """Suffixes of the model files that a backend understands whoever they were made for; none where nobody knows it.
+
+    Raises:
+        PluginError: the backend cannot be imported.
+    """
+    if backend not in available("inference"):
+        return ()
+    return tuple(getattr(load("inference", backend), "READS", ()))
+
+
 def unknown_name(what: str, name: str, known: tuple[str, ...] | list[str]) -> str:
     """The text for a name that nobody knows: the nearest one first, then all."""
     near = get_close_matches(name, known, n=1)

@@ -6,10 +6,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgevision import model_store
 from edgevision.assembly.building import ModelSettings, assemble, open_backend
 from edgevision.errors import EdgevisionError, ModelError, UsageError
-from edgevision.manifest import Manifest
+from edgevision.manifest import InputOverride, Manifest
 from edgevision.model_store import ModelFolder
 from edgevision.pipeline import Model
 from edgevision.types import TensorSpec
@@ -41,11 +43,11 @@ def identify(
     """
     if like is not None:
         return describe(file, model_store.find(like, models_dir), settings=settings)
-    backend = model_store.BACKEND_BY_SUFFIX[file.suffix.lower()]
-    candidates = [folder for folder in _readable_folders(models_dir) if backend in folder.manifest.files]
+    backend = model_store.backend_for(file, settings.backend if settings else None)
+    candidates = [folder for folder in _readable_folders(models_dir) if folder.manifest.find_file(backend) is not None]
     digest = model_store.digest(file)
     for folder in candidates:
-        if folder.manifest.files[backend].sha256 == digest:
+        if folder.manifest.file_for(backend).sha256 == digest:
             return describe(file, folder, settings=settings)
     fitting: list[Described] = []
     refusals: list[str] = []
@@ -87,13 +89,12 @@ def describe(
     Raises:
         ModelError: it does not fit: other inputs or outputs, or the runtime refuses it.
     """
-    manifest, backend_name, content = model_store.describe_file(file, like.manifest, name=name)
     chosen = settings or ModelSettings()
-    if chosen.backend not in (None, backend_name):
-        raise UsageError(f"{file}: is a file for {backend_name}, not for {chosen.backend}")
+    manifest, backend_name, content = model_store.describe_file(file, like.manifest, name=name, backend=chosen.backend)
     backend = open_backend(backend_name, content, chosen, where=str(file))
     try:
         manifest = _with_outputs(manifest, backend_name, backend.outputs, file)
+        manifest = _with_pixels(manifest, like.manifest, backend_name, backend.inputs)
         model = assemble(manifest, model_store.labels(like), backend_name, backend, chosen, where=str(file))
         model.warm_up()
     except EdgevisionError:
@@ -109,7 +110,26 @@ def _with_outputs(manifest: Manifest, backend: str, outputs: tuple[TensorSpec, .
     if all(name in names for name in roles.values()):
         return manifest
     if len(roles) == len(names) == 1:  # one role, one tensor: there is nothing to guess
-        section = manifest.files[backend].model_copy(update={"outputs": {next(iter(roles)): names[0]}})
+        section = manifest.file_for(backend).model_copy(update={"outputs": {next(iter(roles)): names[0]}})
         return manifest.model_copy(update={"files": {backend: section}})
     wanted = ", ".join(f"{role}={name}" for role, name in roles.items())
     raise ModelError(f"{file}: outputs: its tensors are named {', '.join(names)}; the roles want {wanted}")
+
+
+def _with_pixels(manifest: Manifest, like: Manifest, backend: str, inputs: tuple[TensorSpec, ...]) -> Manifest:
+    """The manifest without what holds only for a file that takes bytes, where this one takes real numbers.
+
+    A quantised file may have mean and std inside and say so in its entry (`input: {mean: null, std: null}`). The float model
+    that it was made of has not, and would be shown pixels that are a hundred times too large.
+    """
+    section = manifest.file_for(backend)
+    takes_real = len(inputs) == 1 and np.issubdtype(inputs[0].dtype, np.floating)
+    if section.input is None or not takes_real or like.input.mean is None:
+        return manifest
+    left_out = section.input.model_fields_set & {"mean", "std"}
+    if not left_out or any(getattr(section.input, key) is not None for key in left_out):
+        return manifest
+    _log.info("the file takes real numbers: mean and std are those of the model that it is like")
+    kept = {key: getattr(section.input, key) for key in section.input.model_fields_set - left_out}
+    described = section.model_copy(update={"input": InputOverride.model_validate(kept) if kept else None})
+    return manifest.model_copy(update={"files": {backend: described}})

@@ -15,7 +15,11 @@ from edgevision.model_store import ModelFolder
 from edgevision.pipeline import Model
 
 # Which module shows that a backend's runtime is installed; backends from outside packages are taken to bring theirs.
-_RUNTIMES: Mapping[str, tuple[str, ...]] = {"onnxrt": ("onnxruntime",), "litert": ("ai_edge_litert", "tflite_runtime")}
+_RUNTIMES: Mapping[str, tuple[str, ...]] = {
+    "onnxrt": ("onnxruntime",),
+    "litert": ("ai_edge_litert", "tflite_runtime"),
+    "openvino": ("openvino",),
+}
 
 
 def load_model(
@@ -34,7 +38,8 @@ def load_model(
 
     Args:
         model: a model's name (`edgevision models list`), a model folder, or an .onnx or .tflite file.
-        backend: `onnxrt` or `litert`; by default the first that the model has a file for and this machine a runtime.
+        backend: `onnxrt`, `litert` or `openvino`; by default the first that the model has a file for and this machine a
+            runtime.
         threads: threads of one inference.
         confidence: drop predictions below; by default the manifest's threshold.
         iou: two boxes of one class that overlap more are one object; by default the manifest's.
@@ -67,12 +72,15 @@ def choose_backend(folder: ModelFolder, wanted: str | None) -> str:
     files = folder.manifest.files
     if wanted is not None:
         registry.load("inference", wanted)
-        if wanted not in files:
-            raise ModelError(
-                f"{folder.path}: {folder.manifest.name} has no file for {wanted}; it has {', '.join(files)}"
-            )
+        try:
+            folder.manifest.file_for(wanted)
+        except ModelError as failure:
+            raise ModelError(f"{folder.path}: {failure}") from failure
         return wanted
-    for name in files:
+    # Those that can read another's file come last: what a file was made for is what it was measured with.
+    for name in dict.fromkeys((*files, *_RUNTIMES)):
+        if folder.manifest.find_file(name) is None:
+            continue
         modules = _RUNTIMES.get(name)
         if modules is None or any(importlib.util.find_spec(module) for module in modules):
             return name

@@ -22,6 +22,7 @@ COMMANDS = (
     "predict",
     "models",
     "dataset",
+    "quantize",
     "evaluate",
     "parity",
     "benchmark",

@@ -21,7 +21,10 @@ def benchmark(
         list[str], typer.Argument(metavar="MODEL...", help="A model's name or folder, or an .onnx or .tflite file.")
     ],
     backend: Annotated[
-        list[str] | None, typer.Option(help="onnxrt, litert ...; several with commas; `all`: every one that is here.")
+        list[str] | None,
+        typer.Option(
+            help="onnxrt, litert, openvino; several with commas; `all`: every one that a file here is made for."
+        ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Threads of one inference; several with commas: 1,2,4.")] = "1",
     input_size: Annotated[str, typer.Option(metavar="WxH", help="The camera's frame in pixels.")] = "1280x720",

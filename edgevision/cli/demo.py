@@ -29,7 +29,7 @@ def demo(
         str | None,
         typer.Option(metavar="PATH|URL|INDEX", help="What to look at, in place of the package's own photos."),
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="onnxrt or litert.")] = None,
+    backend: Annotated[str | None, typer.Option(help="onnxrt, litert or openvino.")] = None,
     fps: Annotated[float | None, typer.Option(min=0.001, max=1000, help="Frames per second to look at.")] = None,
     like: Annotated[str | None, typer.Option(help="For a bare model file: a model that is built alike.")] = None,
 ) -> None:

@@ -36,8 +36,8 @@ def evaluate(
         str | None, typer.Option("--format", help="The dataset's format; found out by default.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="The part to look at, where the dataset has several.")] = None,
-    backend: Annotated[str | None, typer.Option(help="onnxrt or litert, for MODEL.")] = None,
-    against_backend: Annotated[str | None, typer.Option(help="onnxrt or litert, for MODEL2.")] = None,
+    backend: Annotated[str | None, typer.Option(help="onnxrt, litert or openvino, for MODEL.")] = None,
+    against_backend: Annotated[str | None, typer.Option(help="onnxrt, litert or openvino, for MODEL2.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     confidence: Annotated[
         float | None,

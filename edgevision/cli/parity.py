@@ -29,8 +29,8 @@ def parity(
         float, typer.Option(metavar="DB", help="The least SQNR of any output; 8-bit models may need 10.")
     ] = 20.0,
     limit: Annotated[int | None, typer.Option(min=1, help="So many of the pictures, evenly chosen.")] = None,
-    backend_a: Annotated[str | None, typer.Option(help="onnxrt or litert, for MODEL_A.")] = None,
-    backend_b: Annotated[str | None, typer.Option(help="onnxrt or litert, for MODEL_B.")] = None,
+    backend_a: Annotated[str | None, typer.Option(help="onnxrt, litert or openvino, for MODEL_A.")] = None,
+    backend_b: Annotated[str | None, typer.Option(help="onnxrt, litert or openvino, for MODEL_B.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     like: Annotated[str | None, typer.Option(help="For bare model files: a model that is built alike.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")] = None,

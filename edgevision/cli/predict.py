@@ -32,7 +32,7 @@ def predict(
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write pictures with boxes or labels drawn into this folder.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="onnxrt or litert.")] = None,
+    backend: Annotated[str | None, typer.Option(help="onnxrt, litert or openvino.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Drop predictions below this.")] = None,
     iou: Annotated[

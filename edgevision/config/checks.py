@@ -111,7 +111,7 @@ def _check_model(
         problem = registry.unknown_name("backend", str(backend), registry.available("inference"))
         yield _fault(document, (*at, "backend"), problem)
         return
-    if backend not in files:
+    if folder.manifest.find_file(backend) is None:
         yield _fault(
             document, (*at, "backend"), f"{folder.manifest.name} has no file for {backend}; it has {', '.join(files)}"
         )

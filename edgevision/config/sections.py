@@ -104,7 +104,7 @@ class ModelSection(_Section):
     model: str
     """A model's name, or the path of its folder."""
     backend: str | None = None
-    """onnxrt, litert ...; without it, the first that the model has a file for and this machine a runtime."""
+    """onnxrt, litert, openvino ...; without it, the first that the model has a file for and this machine a runtime."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Threads of one inference."""
     confidence: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -2,6 +2,9 @@
 
 One file a runtime. A backend is handed the model as bytes that have been checked already (`ModelFile`), so that no runtime
 ever reads a byte that is not the one that was proved.
+
+A module's `READS`, `(".onnx",)`, names the suffixes of the model files it understands, so that a file that two runtimes read
+needs one entry in a model.yaml; a backend without it runs only models that name a file for it.
 """
 
 from __future__ import annotations

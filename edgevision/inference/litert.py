@@ -22,6 +22,8 @@ from edgevision.types import Quantization, Tensors, TensorSpec
 
 log = logging.getLogger(__name__)
 
+READS = (".tflite",)
+
 _IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of every .tflite file (FlatBuffers file identifier of the TensorFlow Lite schema, version 3)."""
 

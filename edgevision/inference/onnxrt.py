@@ -31,6 +31,8 @@ from edgevision.types import Tensors, TensorSpec
 
 log = logging.getLogger(__name__)
 
+READS = (".onnx",)
+
 # Short name -> ONNX Runtime's name and the package whose build has it.
 _PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),

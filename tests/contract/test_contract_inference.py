@@ -13,8 +13,12 @@ from edgevision.inference.base import BackendContext, ModelFile
 from edgevision.types import TensorSpec
 
 PLUGINS = registry.available("inference")
-MODELS = {"onnxrt": "yolox_nano.onnx", "litert": "mobilenet_v2_1.0_224_quant.tflite"}
-RUNTIMES = {"onnxrt": "onnxruntime", "litert": "ai_edge_litert"}
+MODELS = {
+    "onnxrt": "yolox_nano.onnx",
+    "litert": "mobilenet_v2_1.0_224_quant.tflite",
+    "openvino": "yolox_nano.onnx",
+}
+RUNTIMES = {"onnxrt": "onnxruntime", "litert": "ai_edge_litert", "openvino": "openvino"}
 
 
 def create(name, content, **options):
@@ -101,7 +105,7 @@ def test_bytes_that_are_no_model_are_a_model_error(made, tmp_path):
 def test_it_imports_without_its_runtime(name):
     code = (
         f"import sys, edgevision.inference.{name}; "
-        "sys.exit(bool({'onnxruntime', 'ai_edge_litert', 'tflite_runtime', 'cv2'} & set(sys.modules)))"
+        "sys.exit(bool({'onnxruntime', 'ai_edge_litert', 'tflite_runtime', 'openvino', 'cv2'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -110,7 +114,8 @@ def test_it_imports_without_its_runtime(name):
 def test_a_missing_runtime_is_one_line_with_the_package(name):
     code = (
         "import sys; "
-        "sys.modules.update(dict.fromkeys(['onnxruntime', 'ai_edge_litert', 'ai_edge_litert.interpreter'], None)); "
+        "gone = ['onnxruntime', 'ai_edge_litert', 'ai_edge_litert.interpreter', 'openvino']; "
+        "sys.modules.update(dict.fromkeys(gone, None)); "
         "import importlib.util; importlib.util.find_spec = lambda name: None; "
         f"from edgevision.inference import {name} as p, base; "
         "from edgevision.errors import PluginError\n"

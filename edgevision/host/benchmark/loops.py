@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from edgevision.publish.base import SinkContext
 from edgevision.publish.memory import Options as MemoryOptions
 from edgevision.publish.memory import create as create_memory
 
-BARE_BACKENDS = ("onnxrt", "litert")
+BARE_BACKENDS = ("onnxrt", "litert", "openvino")
 """Backends that a bare loop is known for."""
 REFERENCE = "efficientnet-lite0"
 """A model that is the same whatever is measured: it tells the machine's speed where the model itself is another one."""
@@ -78,6 +79,8 @@ def bare_loop(
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = ort.InferenceSession(content, options, providers=list(chosen.items()))
         return lambda: session.run(None, {name: tensor})
+    if backend == "openvino":
+        return _bare_openvino(content, threads, tensor, name)
     runtime = registry.require("ai_edge_litert.interpreter", package="edgevision[litert]", purpose="the bare loop")
     interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
     interpreter.allocate_tensors()
@@ -86,13 +89,27 @@ def bare_loop(
     return invoke
 
 
+def _bare_openvino(content: bytes, threads: int, tensor: NDArray[Any], name: str) -> Callable[[], object]:
+    """As precise as backend `openvino` is by default: a loop that computes something else is no limit."""
+    openvino = registry.require("openvino", package="edgevision[openvino]", purpose="the bare loop")
+    core = openvino.Core()
+    properties = {"INFERENCE_NUM_THREADS": threads, "EXECUTION_MODE_HINT": "ACCURACY"}
+    network = core.read_model(content)
+    network.reshape({name: tensor.shape})
+    request = core.compile_model(network, "CPU", properties).create_infer_request()
+    request.set_tensor(name, openvino.Tensor(tensor, shared_memory=True))
+    call: Callable[[], object] = partial(request.infer, share_outputs=True)
+    return call
+
+
 def reference_loop(backend: str, threads: int) -> tuple[Callable[[], object], str] | None:
     """The shipped reference model in the same runtime, and what it is; None where it has no file for the backend."""
     folder = open_folder(shipped_models_dir() / REFERENCE)
-    if backend not in folder.manifest.files:
+    section = folder.manifest.find_file(backend)
+    if section is None:
         return None
     plugin = registry.load("inference", backend)
-    sha256 = folder.manifest.files[backend].sha256
+    sha256 = section.sha256
     file = ModelFile(name=REFERENCE, content=read_weights(folder.path, folder.manifest, backend), sha256=sha256)
     runtime: Backend = plugin.create(plugin.Options(), file, BackendContext(threads=threads))
     tensors = {

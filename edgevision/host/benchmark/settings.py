@@ -86,26 +86,28 @@ def _files(given: str, backends: Sequence[str], like: str | None) -> dict[str, s
     if like is not None:
         raise UsageError(f"--like describes a bare model file; {given!r} is no .onnx or .tflite file")
     folder = model_store.find(given)
-    files = folder.manifest.files
     if EVERY_BACKEND in backends:
         # A file that is not on this machine is no candidate; one that is there and altered is an error.
-        chosen = [name for name in files if (folder.path / files[name].file_name).is_file()]
+        chosen = [name for name, file in folder.manifest.files.items() if (folder.path / file.file_name).is_file()]
     else:
         chosen = [assembly.choose_backend(folder, name) for name in backends or (None,)]
     if not chosen:
         raise ModelError(f"{given}: none of its files is here; see `edgevision models verify {given}`")
     for name in chosen:
         read_weights(folder.path, folder.manifest, name)
-    return {name: files[name].sha256 for name in chosen}
+    return {name: folder.manifest.file_for(name).sha256 for name in chosen}
 
 
 def _bare_file(path: Path, backends: Sequence[str]) -> dict[str, str]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    own = BACKEND_BY_SUFFIX[path.suffix.lower()]
-    for name in backends:
-        if name != EVERY_BACKEND:
-            registry.load("inference", name)  # an unknown name is an error
-    if backends and own not in backends and EVERY_BACKEND not in backends:
+    named = [name for name in backends if name != EVERY_BACKEND]
+    for name in named:
+        registry.load("inference", name)  # an unknown name is an error
+    chosen = [name for name in named if path.suffix.lower() in registry.reads(name)]
+    if EVERY_BACKEND in backends or not backends:
+        chosen.append(BACKEND_BY_SUFFIX[path.suffix.lower()])
+    if not chosen:
+        own = BACKEND_BY_SUFFIX[path.suffix.lower()]
         raise UsageError(f"{path}: is a file for {own}, not for {', '.join(backends)}")
-    return {own: model_store.digest(path)}
+    return dict.fromkeys(chosen, model_store.digest(path))

@@ -108,14 +108,15 @@ def comparison(first: Evaluation, second: Evaluation, compared: Comparison, name
 
 
 def _figure_names(measured: Evaluation) -> list[str]:
-    return [name for name, _ in _main_figures(measured)]
+    return [name for name, _ in main_figures(measured)]
 
 
 def _figures(measured: Evaluation) -> list[float | None]:
-    return [value for _, value in _main_figures(measured)]
+    return [value for _, value in main_figures(measured)]
 
 
-def _main_figures(measured: Evaluation) -> list[tuple[str, float | None]]:
+def main_figures(measured: Evaluation) -> list[tuple[str, float | None]]:
+    """An evaluation's figures by the names that people know, the one that stands for all first."""
     result = measured.result
     if isinstance(result, DetectionResult):
         own, best = result.overall, result.best_overall

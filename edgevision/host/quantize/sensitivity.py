@@ -1,0 +1,111 @@
+"""Which layers quantising hurts: figures for a report, and the order in which layers are worth leaving in float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgevision.host.quantize.prepare import open_session
+from edgevision.host.quantize.qdq import Recipe, choose_ranges, nodes_to_quantize, rewrite
+from edgevision.host.quantize.ranges import Histogram, Range, with_outputs
+from edgevision.host.quantize.seen import Readers
+from edgevision.host.quantize.tail import WEIGHTED, find_tail
+
+EXACT_DB: Final = 120.0
+"""What a layer without any error is given: more than float32 itself has over a network."""
+
+
+def layer_sqnr(
+    model: onnx.ModelProto,
+    quantised: onnx.ModelProto,
+    tensors: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    quantised_tensors: Iterable[Mapping[str, NDArray[Any]]] | None = None,
+    threads: int = 0,
+) -> list[tuple[str, float]]:
+    """How far each layer's result is from float, with the errors of the layers before.
+
+    Args:
+        model: the float model.
+        quantised: made from it; nodes and inputs have the same names.
+        tensors: a few pictures as input tensors.
+        quantised_tensors: the same pictures for the quantised model, where it takes them otherwise (as bytes).
+        threads: of ONNX Runtime; 0 for its own choice.
+
+    Returns:
+        (node name, signal to quantisation noise in dB) of each convolution and matrix product, in the graph's order.
+    """
+    there = {node.name: node.output[0] for node in quantised.graph.node if node.op_type in WEIGHTED}
+    pairs = {n.name: (n.output[0], there[n.name]) for n in model.graph.node if n.name in there}
+    exact = open_session(with_outputs(model, [a for a, _ in pairs.values()]), threads=threads)
+    rounded = open_session(with_outputs(quantised, [b for _, b in pairs.values()]), threads=threads)
+    signal, noise = np.zeros(len(pairs)), np.zeros(len(pairs))
+    pictures = list(tensors)
+    others = pictures if quantised_tensors is None else list(quantised_tensors)
+    for fed, other in zip(pictures, others, strict=True):
+        results = zip(exact.run(None, dict(fed)), rounded.run(None, dict(other)), strict=True)
+        for index, (wanted, got) in enumerate(results):
+            signal[index] += float(np.square(wanted, dtype=np.float64).sum())
+            noise[index] += float(np.square(wanted - got, dtype=np.float64).sum())
+    return [(name, decibels(s, n)) for name, s, n in zip(pairs, signal, noise, strict=True)]
+
+
+def rank(
+    model: onnx.ModelProto,
+    observed: Mapping[str, Histogram],
+    recipe: Recipe,
+    tensors: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    fixed_ranges: Mapping[str, Range] | None = None,
+    threads: int = 0,
+) -> list[tuple[str, float]]:
+    """Quantise each layer alone, with its activation, and see what that does to the network's last layers.
+
+    Args:
+        model: prepared float model.
+        observed: from `qdq.observe_all`.
+        recipe: how layers would be quantised.
+        tensors: a few pictures as input tensors; four are enough.
+        fixed_ranges: as for `qdq.quantize`.
+        threads: of ONNX Runtime; 0 for its own choice.
+
+    Returns:
+        (node name, signal to quantisation noise in dB), the most harmful layer first.
+    """
+    ranges = choose_ranges(model, observed, recipe) | dict(fixed_ranges or {})
+    chosen = nodes_to_quantize(model, recipe)
+    allowed, readers, end = set(chosen), Readers(model), find_tail(model)
+    results = [node.output[0] for node in model.graph.node if node.name in end.last]
+    fed = [dict(picture) for picture in tensors]
+    session = open_session(with_outputs(model, results), threads=threads)
+    wanted = [session.run(results, picture) for picture in fed]
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in WEIGHTED or node.name not in allowed:
+            continue
+        group = [node.name, *(n.name for n in readers.following(node.output[0]) if n.name in allowed)]
+        alone = open_session(with_outputs(rewrite(model, ranges, recipe, group), results), threads=threads)
+        ratios = _ratios(wanted, [alone.run(results, picture) for picture in fed])
+        found.append((node.name, float(np.mean(ratios))))
+    return sorted(found, key=lambda entry: entry[1])
+
+
+def _ratios(wanted: list[list[NDArray[Any]]], got: list[list[NDArray[Any]]]) -> list[float]:
+    """Of each result, over all pictures, in dB."""
+    ratios = []
+    for exact, rounded in zip(zip(*wanted, strict=True), zip(*got, strict=True), strict=True):
+        signal = sum(float(np.square(a, dtype=np.float64).sum()) for a in exact)
+        noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(exact, rounded, strict=True))
+        ratios.append(decibels(signal, noise))
+    return ratios
+
+
+def decibels(signal: float, noise: float) -> float:
+    """The ratio of two powers in dB, at most `EXACT_DB`."""
+    if noise <= 0:
+        return EXACT_DB
+    return min(EXACT_DB, 10 * float(np.log10(max(signal, 1e-30) / noise)))
