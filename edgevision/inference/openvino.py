@@ -7,7 +7,8 @@ as precise as the file says: OpenVINO itself computes float models in bfloat16 o
 would answer otherwise on the next machine (`execution_mode: performance` allows it). Threads are not pinned to cores,
 which the models and cameras beside it need too. And nothing is written to disk unless `cache_dir` says where.
 
-Threads need no choice between sleeping and spinning here, as ONNX Runtime's do: OpenVINO's fall asleep by themselves.
+Threads need no choice between sleeping and spinning here, as ONNX Runtime's do: with two of them YOLOX-nano at 10 frames a
+second costs 22 % of a core, where ONNX Runtime's that do not spin cost 17 %.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class _Request:
     """One model and its one request; a `Backend`.
 
     Tensors are not copied: OpenVINO reads the caller's arrays where they lie, and what comes out is a view of its own
-    memory, which the next run writes over. For YOLOX-nano that saves 0.2 ms of copying in and 0.1 ms out.
+    memory, which the next run writes over. For YOLOX-nano that saves 0.05 ms of copying in and 0.03 ms out.
 
     Where the model leaves sizes open, it is compiled anew for each size that comes: OpenVINO checks shapes then and not when
     it runs, where it reads past the end of what does not fit.

@@ -165,6 +165,7 @@ def correct(
     *,
     new_weights: bool = False,
     pair_safe: bool = False,
+    refit: bool = False,
     threads: int = 0,
 ) -> dict[str, float]:
     """Correct the biases of a quantised model in place, and before each its layer's weights if that is asked for.
@@ -175,6 +176,7 @@ def correct(
         calibration: pictures; the first `PICTURES` are used, fewer if memory does not hold them.
         new_weights: round int8 weights anew, see `rounding`.
         pair_safe: then keep them so.
+        refit: then aim at the float layer's result, not at what the trained weights make of the quantised input.
         threads: of ONNX Runtime; 0 for its own choice.
 
     Returns:
@@ -192,7 +194,7 @@ def correct(
         read = rounded.run(layer, kept_rounded, also=held.read_by(layer) if new_weights else None)
         if read:
             targets = [tensors[wanted] for tensors in kept]
-            if held.round(layer, _weight_of(model, layer), read, targets, pair_safe=pair_safe):
+            if held.round(layer, _weight_of(model, layer), read, targets, pair_safe=pair_safe, refit=refit):
                 for tensors, made in zip(kept_rounded, rounded.alone(layer, read), strict=True):
                     tensors[got] = made
         errors = [_channel_means(a[wanted] - b[got]) for a, b in zip(kept, kept_rounded, strict=True)]
@@ -238,6 +240,7 @@ class _Constants:
         wanted: list[NDArray[Any]],
         *,
         pair_safe: bool,
+        refit: bool,
     ) -> bool:
         """Round a layer's weights anew; whether that was done."""
         node = self.nodes[layer]
@@ -249,7 +252,7 @@ class _Constants:
         generator = np.random.default_rng(0)
         parts = [sample(a, b, shape, generator) for a, b in zip(read, wanted, strict=True)]
         x, y = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-        steps = round_weights(weight, scale, x, y, pair_safe=pair_safe)
+        steps = round_weights(weight, scale, x, pair_safe=pair_safe, wanted=y if refit else None)
         tensor.CopyFrom(numpy_helper.from_array(steps, tensor.name))
         return True
 

@@ -1,11 +1,13 @@
 """Which layers a finished quantised model owes its error to: each is quantised alone, and the network's ends are compared.
 
 What a layer's own output tells (its noise beside its signal) is another thing: a layer may be noisy and matter to nobody. The
-usual culprit is an early depthwise convolution, whose channels differ a hundredfold in range and share one scale.
+usual culprits are two or three of the first layers. In YOLOX-nano the second and third of 113 make 83 % of the noise, with
+whatever pictures; with these in float its AP is 0.283 to 0.288 by calibration set, and 0.282 without (float 0.287).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,10 +19,8 @@ from edgevision.host.quantize.prepare import open_session
 from edgevision.host.quantize.ranges import with_outputs
 from edgevision.host.quantize.tail import WEIGHTED, find_tail
 
-CULPRIT_SHARE: Final = 0.1
-"""A layer that makes this much of all layers' noise power is worth leaving in float, in a network of many."""
-MOST: Final = 3
-"""Layers that are left in float at most, however uneven the noise."""
+MOST_SHARE: Final = 0.05
+"""Of the layers, that are left in float at most; always two may be."""
 
 
 def harm(
@@ -31,6 +31,8 @@ def harm(
     threads: int = 0,
 ) -> list[tuple[str, float]]:
     """Each quantised layer's noise at the network's last convolutions or matrix products, the most harmful first.
+
+    An input that is joined from several is left in float: its quantisers belong to no single layer.
 
     Args:
         model: the float model, its nodes named.
@@ -58,10 +60,26 @@ def harm(
     return sorted(found, key=lambda entry: -entry[1])
 
 
-def culprits(harms: Sequence[tuple[str, float]]) -> list[str]:
-    """Of what `harm` gives, the layers that stand out."""
+def culprits(harms: Sequence[tuple[str, float]], share: float) -> list[str]:
+    """The fewest layers that make so much of all layers' noise, as far as they stand out.
+
+    Args:
+        harms: what `harm` gives.
+        share: of the noise power, 0-1.
+
+    Returns:
+        Node names, the most harmful first: each is above the average of all, and they are at most `MOST_SHARE` of them.
+    """
     total = sum(noise for _, noise in harms)
-    return [name for name, noise in harms[:MOST] if noise > CULPRIT_SHARE * total]
+    most = max(2, math.ceil(MOST_SHARE * len(harms)))
+    found: list[str] = []
+    taken = 0.0
+    for name, noise in harms[:most]:
+        if taken >= share * total or noise * len(harms) <= total:
+            break
+        found.append(name)
+        taken += noise
+    return found
 
 
 def _alone(model: onnx.ModelProto, quantised: onnx.ModelProto, name: str) -> onnx.ModelProto | None:

@@ -33,7 +33,7 @@ def feed_uint8(model: onnx.ModelProto, *, mean: Sequence[float], std: Sequence[f
     """Make a quantised model's input uint8 pixels of 0 to 255, if that changes no output at all.
 
     Args:
-        model: from `quantize`, with one image input, float32; not changed.
+        model: with one image input, float32, whose opset is 13 or later; not changed.
         mean: of the pixels 0-255, one number or one a channel; 0 for a network that reads raw pixels.
         std: alike; 1 for raw pixels.
     """
@@ -46,8 +46,7 @@ def feed_uint8(model: onnx.ModelProto, *, mean: Sequence[float], std: Sequence[f
     value = made.graph.input[0]
     readers = [node for node in made.graph.node if value.name in node.input]
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
-        kinds = ", ".join(sorted({node.op_type for node in readers})) or "nothing"
-        return Fed(model=None, reason=f"input {value.name!r} is read by {kinds}, not by one quantise node")
+        return _float_first(made, value, mean, std)
     first = readers[0]
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     scale, zero_point = constants[first.input[1]], constants[first.input[2]]
@@ -74,6 +73,28 @@ def feed_uint8(model: onnx.ModelProto, *, mean: Sequence[float], std: Sequence[f
     made.graph.node.insert(0, node)
     first.input[0] = real
     return Fed(model=made, reason="")
+
+
+def _float_first(
+    model: onnx.ModelProto, value: onnx.ValueInfoProto, mean: Sequence[float], std: Sequence[float]
+) -> Fed:
+    """Where the first nodes compute in float: a dequantise node before them, if it gives the very same numbers."""
+    means, stds = sorted(set(mean)), sorted(set(std))
+    scale = np.float32(1 / stds[0])
+    if len(means) != 1 or len(stds) != 1 or means[0] not in PIXELS:
+        return Fed(model=None, reason=f"mean {list(mean)}, std {list(std)}: bytes need one whole mean and one std")
+    wanted = ((PIXELS - means[0]) / stds[0]).astype(np.float32)
+    if not np.array_equal((PIXELS - means[0]).astype(np.float32) * scale, wanted):
+        return Fed(model=None, reason=f"std {stds[0]:g}: the first layer is float, and 1 / std is no exact float32")
+    real, zero = f"{value.name}_real", f"{value.name}_uint8_zero_point"
+    for node in model.graph.node:
+        node.input[:] = [real if read == value.name else read for read in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(scale), f"{value.name}_uint8_scale"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(means[0], np.uint8), zero))
+    inputs = [value.name, f"{value.name}_uint8_scale", zero]
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [real], name=real))
+    value.type.tensor_type.elem_type = TensorProto.UINT8
+    return Fed(model=model, reason="")
 
 
 def _first_wrong(

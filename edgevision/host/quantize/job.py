@@ -263,7 +263,8 @@ def _search(
             for remark in remarks(search.float.evaluation):
                 warn(remark)
         if finished is not None:
-            return search.float, [search.attempt(finished)]
+            proved = search.attempt(finished)
+            return search.float, [] if proved is None else [proved]
         tried = search.recipes()
         best = nearest(tried, gate)
         if best is not None and all(gate.problems(one) for one in tried if one.kind == "int8"):

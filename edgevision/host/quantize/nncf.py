@@ -77,7 +77,7 @@ def quantize_nncf(
     subset_size: int = 128,
     ignored_nodes: Sequence[str] = (),
     target_device: Literal["CPU", "GPU", "NPU", "ANY"] = "CPU",
-    spare_culprits: bool = False,
+    spare_culprits: float = 0.0,
     advanced: Advanced = _NNCF_S_OWN,
 ) -> onnx.ModelProto:
     """Quantise a float model to INT8 in QDQ form; the model that was given stays as it is.
@@ -94,7 +94,8 @@ def quantize_nncf(
         subset_size: pictures to look at, at most.
         ignored_nodes: names of nodes that stay in float.
         target_device: whose rules decide which operators are quantised, and how.
-        spare_culprits: quantise a second time, without the few layers that make most of the error (see `harm`).
+        spare_culprits: the share of the error, 0-1, whose few makers are left in float (see `harm`); above 0 the model is
+            quantised twice.
         advanced: what seldom has to be changed.
 
     Returns:
@@ -133,9 +134,9 @@ def quantize_nncf(
         return _unsigned(made)
 
     first = quantized(ignored_nodes)
-    if not spare_culprits:
+    if spare_culprits <= 0:
         return first
-    found = culprits(harm(model, first, islice(_Passes(calibration), _LOOKED_AT)))
+    found = culprits(harm(model, first, islice(_Passes(calibration), _LOOKED_AT)), spare_culprits)
     log.info("nncf: layers left in float, which made most of the error: %s", ", ".join(found) or "none")
     return quantized([*ignored_nodes, *found]) if found else first
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgevision.host.quantize import fusion, openvino_graph
 from edgevision.host.quantize.equalise import Equalised, equalise
 from edgevision.host.quantize.halves import to_float16, to_int8_weights
+from edgevision.host.quantize.harm import culprits, harm
 from edgevision.host.quantize.input import feed_uint8
 from edgevision.host.quantize.nncf import quantize_nncf
 from edgevision.host.quantize.prepare import prepare
@@ -24,7 +25,7 @@ from edgevision.host.quantize.sensitivity import layer_sqnr, rank
 from edgevision.host.quantize.source import Source
 from edgevision.host.quantize.tail import find_tail
 from edgevision.host.quantize.targets import Target
-from edgevision.host.quantize.workshop import Attempt, IntegerShare, Kind, LayerNoise
+from edgevision.host.quantize.workshop import GIVEN, Attempt, IntegerShare, Kind, LayerNoise
 
 _LOOKED_AT = 8
 """Pictures that layers are compared on."""
@@ -41,9 +42,10 @@ RECIPES: Mapping[str, tuple[Recipe, ...]] = {
 }
 """By target; ONNX Runtime's own quantiser with our ranges, scales and biases."""
 
-NNCF: Mapping[str, tuple[tuple[str, Mapping[str, Any]], ...]] = {
-    "openvino": (("nncf-mixed", {"preset": "mixed"}), ("nncf-performance", {"preset": "performance"})),
+NNCF: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "openvino": (("nncf-culprits-80", 0.8), ("nncf-culprits-90", 0.9), ("nncf", 0.0)),
 }
+"""By target: NNCF's mixed preset, and the share of the noise whose few makers are left in float."""
 
 
 class OnnxWorkshop:
@@ -91,7 +93,7 @@ class OnnxWorkshop:
         name = self._target.name
         return [
             *(self._own(recipe) for recipe in RECIPES[name]),
-            *(self._nncf(title, options) for title, options in NNCF.get(name, ())),
+            *(self._nncf(title, share) for title, share in NNCF.get(name, ())),
             self._smaller("weights-int8", "weights", to_int8_weights),
             self._smaller("float16", "float16", to_float16),
         ]
@@ -99,7 +101,7 @@ class OnnxWorkshop:
     def sparing(self, attempt: Attempt) -> Sequence[str]:
         """Layers by the damage that they alone do, the worst first."""
         if "nncf" in attempt.parameters:
-            return [one.layer for one in self._noise(self._float, onnx.load_from_string(attempt.make()))]
+            return [layer for layer, _ in self._harms]
         recipe = self._recipe(attempt)
         model, observed, known = self._basis(recipe)
         few = list(islice(self._inputs(), _RANKED_ON))
@@ -108,15 +110,14 @@ class OnnxWorkshop:
     def spare(self, attempt: Attempt, layers: Sequence[str]) -> Attempt:
         """The same recipe with these layers left in float."""
         if "nncf" in attempt.parameters:
-            title = str(attempt.parameters["recipe"])
-            return self._nncf(title, attempt.parameters["nncf"], spared=tuple(layers))
+            return self._nncf(str(attempt.parameters["recipe"]), 0.0, spared=tuple(layers))
         return self._own(replace(self._recipe(attempt), float_nodes=frozenset(layers)), spared=tuple(layers))
 
     def inspect(self, attempt: Attempt, content: bytes) -> tuple[IntegerShare | None, Sequence[LayerNoise]]:
         """Integer kernels in the graph that the runtime executes, and noise by layer."""
         model = onnx.load_from_string(content)
         noise = []
-        if attempt.kind == "int8":
+        if attempt.kind == "int8" and GIVEN not in attempt.parameters:
             equalised = str(attempt.parameters.get("recipe", "")).endswith(_EQUALISED)
             noise = self._noise(self._equalised.model if equalised else self._float, model)
         if not self._target.needs_integers:
@@ -146,25 +147,30 @@ class OnnxWorkshop:
             spared=spared,
         )
 
-    def _nncf(self, title: str, options: Mapping[str, Any], spared: tuple[str, ...] = ()) -> Attempt:
+    def _nncf(self, title: str, share: float, spared: tuple[str, ...] = ()) -> Attempt:
         def make() -> bytes:
-            tail = find_tail(self._float)
-            made = quantize_nncf(
-                self._float,
-                self._inputs,
-                subset_size=self._pictures,
-                ignored_nodes=sorted(tail.after | set(spared)),
-                **options,
-            )
-            return self._finished(made)
+            left = (*spared, *(culprits(self._harms, share) if share > 0 else ()))
+            return self._finished(self._by_nncf(left) if left else self._plain_nncf)
 
         return Attempt(
             name=_title(title, spared),
             kind="int8",
-            parameters={"recipe": title, "nncf": dict(options)},
+            parameters={"recipe": title, "nncf": "mixed", "culprits_share": share},
             make=make,
             spared=spared,
         )
+
+    @cached_property
+    def _plain_nncf(self) -> onnx.ModelProto:
+        return self._by_nncf(())
+
+    @cached_property
+    def _harms(self) -> list[tuple[str, float]]:
+        return harm(self._float, self._plain_nncf, islice(self._inputs(), _RANKED_ON))
+
+    def _by_nncf(self, left: Sequence[str]) -> onnx.ModelProto:
+        ignored = sorted(find_tail(self._float).after | set(left))
+        return quantize_nncf(self._float, self._inputs, subset_size=self._pictures, ignored_nodes=ignored)
 
     def _smaller(self, name: str, kind: Kind, make: Callable[[onnx.ModelProto], onnx.ModelProto]) -> Attempt:
         return Attempt(

@@ -51,9 +51,9 @@ def prepare(content: bytes, name: str) -> onnx.ModelProto:
         ModelError: it is not a float ONNX model of fixed input shape in one file, is already quantised, uses what ONNX
             Runtime does not run, or gave other outputs after the change.
     """
-    original = _parsed(content, name)
+    original = _named(_parsed(content, name))
     _fix_inputs(original, name)
-    model = _named(_upgraded(original, name))
+    model = _upgraded(original, name)
     try:
         model = shape_inference.infer_shapes(_folded(model), data_prop=True)
         onnx.checker.check_model(model)
@@ -149,7 +149,7 @@ def _fix_inputs(model: onnx.ModelProto, name: str) -> None:
     model.graph.input.extend(real)
     if not real:
         raise ModelError(f"{name}: has no input; export it with its input")
-    for value in real:
+    for value in model.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.dim_value > 0:
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
@@ -52,10 +52,13 @@ class Recipe:
     correct_bias: bool = True
     round_weights: bool = True
     """With `correct_bias`: round weights so that their errors cancel, see `rounding`."""
+    refit: bool = True
+    """With `round_weights`: aim at the float layer's results."""
     inputs_only: bool = False
     """TensorRT: only what convolutions and matrix products read is quantised; it fuses the rest itself. Biases stay float."""
-    float_last: bool = True
-    """Leave the last convolutions in float; last matrix products are integer with a float result."""
+    float_last: Literal["all", "unbounded", "none"] = "all"
+    """Which of the last convolutions stay in float. "unbounded" leaves out those that are only seen through a sigmoid: a score
+    needs no more than 8 bits, a box does. Last matrix products are integer in any case, with a float result."""
     float_nodes: frozenset[str] = frozenset()
     """Names of more nodes to leave in float, with the activation that follows each."""
 
@@ -94,6 +97,7 @@ def quantize(
             calibration,
             new_weights=recipe.round_weights,
             pair_safe=recipe.pair_safe,
+            refit=recipe.refit,
             threads=threads,
         )
     onnx.checker.check_model(quantised)
@@ -131,7 +135,7 @@ def nodes_to_quantize(model: onnx.ModelProto, recipe: Recipe) -> list[str]:
     end = find_tail(model)
     readers = Readers(model)
     left = set(end.after)
-    floats = [n for n in model.graph.node if n.name in recipe.float_nodes or _stays_float(n, end.last, recipe)]
+    floats = [n for n in model.graph.node if n.name in recipe.float_nodes or _stays_float(n, end.last, recipe, readers)]
     for node in floats:
         left.add(node.name)
         # A float convolution that is quantised before its activation would gain nothing.
@@ -140,8 +144,12 @@ def nodes_to_quantize(model: onnx.ModelProto, recipe: Recipe) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type in kinds and node.name not in left]
 
 
-def _stays_float(node: onnx.NodeProto, last: frozenset[str], recipe: Recipe) -> bool:
-    return recipe.float_last and node.name in last and node.op_type not in FLOAT_RESULT
+def _stays_float(node: onnx.NodeProto, last: frozenset[str], recipe: Recipe, readers: Readers) -> bool:
+    if recipe.float_last == "none" or node.name not in last or node.op_type in FLOAT_RESULT:
+        return False
+    after = readers.of(node.output[0])
+    bounded = bool(after) and all(reader.op_type == "Sigmoid" for reader in after)
+    return recipe.float_last == "all" or not bounded
 
 
 def rewrite(

@@ -105,9 +105,11 @@ def observe(
     for group in _groups(model, list(dict.fromkeys(tensors))):
         low, high = dict.fromkeys(group, np.inf), dict.fromkeys(group, -np.inf)
         for name, value in watch(model, group, calibration, threads=threads):
-            low[name], high[name] = min(low[name], float(value.min())), max(high[name], float(value.max()))
+            # numpy's own: they pass a NaN on.
+            low[name] = float(np.minimum(low[name], value.min()))
+            high[name] = float(np.maximum(high[name], value.max()))
         for name in group:
-            if low[name] == np.inf:
+            if high[name] == -np.inf and low[name] == np.inf:
                 raise ModelError("no calibration picture was given; give some: 100 to 300 that look like the real ones")
             if not (np.isfinite(low[name]) and np.isfinite(high[name])):
                 raise ModelError(f"tensor {name!r} became {low[name]} to {high[name]}; the float model is broken")

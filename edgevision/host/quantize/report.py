@@ -159,7 +159,7 @@ def _compared(found: dict[str, Any], pictures: Sequence[tuple[str, str]]) -> Ite
     for file, caption in pictures:
         lines += ["", f"![{caption}]({PICTURES}/{file})"]
     if compared["layers"]:
-        lines += ["", "### Layers by their noise, the noisiest first", ""]
+        lines += ["", "### Layers by their noise, the worst first", ""]
         layers = [[one["layer"], f"{one['sqnr_db']:.1f}"] for one in compared["layers"][:_MOST]]
         lines += _table(["layer", "SQNR, dB"], layers)
         if len(compared["layers"]) > _MOST:

@@ -135,7 +135,12 @@ class Search:
 
     def recipes(self) -> list[Tried]:
         """Every recipe of the target."""
-        return [self.attempt(attempt) for attempt in self._workshop.attempts()]
+        found: list[Tried] = []
+        for attempt in self._workshop.attempts():
+            tried = self.attempt(attempt, known=found)
+            if tried is not None:
+                found.append(tried)
+        return found
 
     def spare_layers(self, best: Tried, gate: Gate) -> list[Tried]:
         """Leave the most harmful layers in float until the budget is kept or too few are left as integers.
@@ -156,30 +161,43 @@ class Search:
         found: list[Tried] = []
         count = 1
         while count <= most:
-            tried = self.attempt(self._workshop.spare(best.attempt, ranked[:count]))
+            tried = self.attempt(self._workshop.spare(best.attempt, ranked[:count]), known=found)
+            if tried is None:
+                break  # what is left in float does not change the model any more
             found.append(tried)
             if not gate.problems(tried):
                 break
             count = most if count < most < 2 * count else 2 * count
         return found
 
-    def attempt(self, attempt: Attempt) -> Tried:
+    def attempt(self, attempt: Attempt, *, known: Sequence[Tried] = ()) -> Tried | None:
         """Make one candidate, or take the finished one, and measure it.
+
+        Args:
+            attempt: how.
+            known: candidates that were measured already.
+
+        Returns:
+            What became of it; None where it is one of the known ones, byte for byte.
 
         Raises:
             StateError: the disk is full or cannot be written.
         """
-        known = {"name": attempt.name, "kind": attempt.kind, **attempt.parameters, "spared": list(attempt.spared)}
+        recipe = {"name": attempt.name, "kind": attempt.kind, **attempt.parameters, "spared": list(attempt.spared)}
         began_s = time.monotonic()
         try:
-            content = self._bench.store.get(known)
+            content = self._bench.store.get(recipe)
             if content is None:
                 self._say(f"making {attempt.name}")
                 content = attempt.make()
-                self._bench.store.put(known, content)
+                self._bench.store.put(recipe, content)
             else:
                 self._say(f"{attempt.name}: found finished")
                 began_s = time.monotonic()
+            same = next((one for one in known if one.content == content), None)
+            if same is not None:
+                self._say(f"{attempt.name}: makes the same model as {same.name}")
+                return None
             return self._measured(attempt, content, seconds=time.monotonic() - began_s)
         except (ModelError, PluginError, InferenceError) as failure:
             self._say(f"{attempt.name}: {failure}")

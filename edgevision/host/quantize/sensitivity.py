@@ -65,6 +65,8 @@ def rank(
 ) -> list[tuple[str, float]]:
     """Quantise each layer alone, with its activation, and see what that does to the network's last layers.
 
+    The last layers are ranked too where the recipe makes them integer (`float_last`).
+
     Args:
         model: prepared float model.
         observed: from `qdq.observe_all`.
@@ -89,19 +91,36 @@ def rank(
             continue
         group = [node.name, *(n.name for n in readers.following(node.output[0]) if n.name in allowed)]
         alone = open_session(with_outputs(rewrite(model, ranges, recipe, group), results), threads=threads)
-        ratios = _ratios(wanted, [alone.run(results, picture) for picture in fed])
-        found.append((node.name, float(np.mean(ratios))))
+        noise = _noise(wanted, [alone.run(results, picture) for picture in fed])
+        found.append((node.name, decibels(1.0, noise)))
     return sorted(found, key=lambda entry: entry[1])
 
 
-def _ratios(wanted: list[list[NDArray[Any]]], got: list[list[NDArray[Any]]]) -> list[float]:
-    """Of each result, over all pictures, in dB."""
-    ratios = []
+def worst(
+    model: onnx.ModelProto, recipe: Recipe, ranked: Iterable[tuple[str, float]], *, integer_share: float = 0.9
+) -> frozenset[str]:
+    """As many of the most harmful convolutions as may stay in float; for `Recipe.float_nodes`.
+
+    Args:
+        model: prepared float model.
+        recipe: whose own choice of float layers counts too.
+        ranked: from `rank` with the same recipe.
+        integer_share: of all convolutions, 0 to 1, that must become integer.
+    """
+    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
+    integer = convolutions & set(nodes_to_quantize(model, recipe))
+    free = int(len(integer) - np.ceil(integer_share * len(convolutions) - 1e-9))
+    return frozenset([name for name, _ in ranked if name in integer][: max(free, 0)])
+
+
+def _noise(wanted: list[list[NDArray[Any]]], got: list[list[NDArray[Any]]]) -> float:
+    """Noise as a share of the signal in each result, over all pictures; mean of the results."""
+    shares = []
     for exact, rounded in zip(zip(*wanted, strict=True), zip(*got, strict=True), strict=True):
         signal = sum(float(np.square(a, dtype=np.float64).sum()) for a in exact)
         noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(exact, rounded, strict=True))
-        ratios.append(decibels(signal, noise))
-    return ratios
+        shares.append(noise / max(signal, 1e-30))
+    return float(np.mean(shares))
 
 
 def decibels(signal: float, noise: float) -> float:

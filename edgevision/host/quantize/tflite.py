@@ -22,7 +22,8 @@ from edgevision import registry
 from edgevision.errors import ModelError, UsageError
 from edgevision.host.quantize.tflite_bias import prepare_biases
 from edgevision.host.quantize.tflite_equalize import equalize
-from edgevision.host.quantize.tflite_graph import PACKAGE, Graph, Operator
+from edgevision.host.quantize.tflite_file import PACKAGE
+from edgevision.host.quantize.tflite_graph import Graph, Operator
 from edgevision.host.quantize.tflite_ranges import Measured, Range, RangeMethod, measure
 from edgevision.host.quantize.tflite_runner import Calibration
 

@@ -12,26 +12,17 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevision import registry
 from edgevision.errors import ModelError
-
-PACKAGE = "edgevision[host]"
-"""What to give to pip for the quantiser's library and the schema classes."""
-
-MAX_BYTES = 2**31 - 1
-"""FlatBuffers count offsets in 32 signed bits; what is larger keeps its weights outside and is no camera's model."""
+from edgevision.host.quantize.tflite_file import check, names, schema, tools
 
 CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 """Operators with weights, where a network spends its time; the second input is the weight, `_BIAS_INPUT` the bias."""
 
-_IDENTIFIER = b"TFL3"
 _BIAS_INPUT = {"TRANSPOSE_CONV": 3}
 _CHANNEL_AXIS = {"DEPTHWISE_CONV_2D": 3}
 """The weight's axis that counts output channels: 0 but here (TensorFlow Lite quantisation specification)."""
@@ -113,7 +104,7 @@ class Graph:
         self.name = name
         check(content, name)
         try:
-            self.model: Any = _tools().read_model_from_bytearray(content)
+            self.model: Any = tools().read_model_from_bytearray(content)
         except (struct.error, ValueError, TypeError, IndexError, AttributeError) as error:
             raise ModelError(f"model {name!r}: the .tflite file is damaged ({error}); export it again") from error
         if len(self.model.subgraphs) != 1:
@@ -124,35 +115,39 @@ class Graph:
         self.subgraph = self.model.subgraphs[0]
         if not self.subgraph.operators or not self.subgraph.tensors:
             raise ModelError(f"model {name!r}: the graph is empty; export it again")
-        fault = self._fault()
+        fault = self.fault()
         if fault:
             raise ModelError(f"model {name!r}: the .tflite file is damaged ({fault}); export it again")
 
-    def _fault(self) -> str:
+    def fault(self) -> str:
         """What does not fit together, in words; the runtime's verifier looks at offsets only, not at indices."""
-        tensors, buffers = len(self.subgraph.tensors), len(self.model.buffers)
-        if not all(0 <= tensor.buffer < buffers for tensor in self.subgraph.tensors):
-            return "a tensor names a buffer that is not there"
-        if not all(0 <= step.opcodeIndex < len(self.model.operatorCodes) for step in self.subgraph.operators):
-            return "an operator's code is not there"
-        try:
-            for tensor in self.subgraph.tensors:
-                bytes(tensor.name or b"").decode()
-        except UnicodeDecodeError:
-            return "a tensor's name is no text"
-        steps = self.operators()
-        read = [i for step in steps for i in step.inputs if i != -1]
-        made = [i for step in steps for i in step.outputs]
-        ends = [*self.inputs, *self.outputs]
-        ends += [entry.tensorIndex for signature in self.model.signatureDefs or []
-                 for entry in (*(signature.inputs or []), *(signature.outputs or []))]  # fmt: skip
-        if not all(0 <= i < tensors for i in (*read, *made, *ends)):
-            return "an operator, input or output names a tensor that is not there"
-        if not ends or not all(step.inputs and step.outputs for step in steps):
-            return "an operator reads or makes nothing"
-        if any(len(step.inputs) < 2 or step.data < 0 or step.weight < 0 for step in steps if step.kind in CONVOLUTIONS):
-            return "a convolution has no weight"
-        return ""
+        graph, steps = self.subgraph, self.subgraph.operators
+        entries = [entry for signature in self.model.signatureDefs or []
+                   for entry in (*(signature.inputs or []), *(signature.outputs or []))]  # fmt: skip
+        ends = [*self.inputs, *self.outputs, *(entry.tensorIndex for entry in entries)]
+        named = [*ends, *(i for step in steps for i in (*_indices(step.inputs), *_indices(step.outputs)) if i != -1)]
+        faults = {
+            "a tensor names a buffer that is not there": not all(
+                0 <= tensor.buffer < len(self.model.buffers) for tensor in graph.tensors
+            ),
+            "a tensor's name is no text": not all(_is_text(tensor.name) for tensor in graph.tensors),
+            "an operator's code is not there": not all(
+                0 <= step.opcodeIndex < len(self.model.operatorCodes) for step in steps
+            ),
+            "an operator, input or output names a tensor that is not there": not all(
+                0 <= i < len(graph.tensors) for i in named
+            ),
+            "an operator reads or makes nothing": not ends
+            or not all(_indices(step.inputs) and _indices(step.outputs) for step in steps),
+        }
+        found = next((text for text, there in faults.items() if there), "")
+        if not found and any(
+            len(step.inputs) < 2 or step.data < 0 or step.weight < 0
+            for step in self.operators()
+            if step.kind in CONVOLUTIONS
+        ):
+            found = "a convolution has no weight"
+        return found
 
     @property
     def tensors(self) -> list[Any]:
@@ -184,7 +179,7 @@ class Graph:
     def _kind(self, operator: Any) -> str:
         code = self.model.operatorCodes[operator.opcodeIndex]
         number = max(code.builtinCode, code.deprecatedBuiltinCode)  # old writers know only the one-byte field
-        return _names("BuiltinOperator").get(number, f"OPERATOR_{number}")
+        return names("BuiltinOperator").get(number, f"OPERATOR_{number}")
 
     def tensor_name(self, index: int) -> str:
         """A tensor's name."""
@@ -196,7 +191,7 @@ class Graph:
 
     def type_name(self, index: int) -> str:
         """A tensor's element type by the schema's name, FLOAT32."""
-        return _names("TensorType").get(self.subgraph.tensors[index].type, "UNKNOWN")
+        return names("TensorType").get(self.subgraph.tensors[index].type, "UNKNOWN")
 
     def is_constant(self, index: int) -> bool:
         """Whether the file holds the tensor's values."""
@@ -222,10 +217,10 @@ class Graph:
     def set_constant(self, index: int, value: NDArray[Any]) -> None:
         """Replace a constant's values; it gets a buffer of its own, as files share buffers between equal constants."""
         tensor = self.subgraph.tensors[index]
-        tensor.type = getattr(_schema().TensorType, value.dtype.name.upper())
+        tensor.type = getattr(schema().TensorType, value.dtype.name.upper())
         tensor.shape = list(value.shape)
         tensor.buffer = len(self.model.buffers)
-        buffer = _schema().BufferT()
+        buffer = schema().BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
         self.model.buffers.append(buffer)
 
@@ -238,7 +233,7 @@ class Graph:
 
     def add_constant(self, name: str, value: NDArray[Any]) -> int:
         """Add a constant; its index."""
-        tensor = _schema().TensorT()
+        tensor = schema().TensorT()
         tensor.name, tensor.hasRank = name.encode(), True
         self.subgraph.tensors.append(tensor)
         self.set_constant(len(self.subgraph.tensors) - 1, value)
@@ -251,7 +246,7 @@ class Graph:
     def to_bytes(self) -> bytes:
         """The file, without the values that `set_constant` replaced."""
         self._drop_unheld_buffers()
-        return bytes(_tools().convert_object_to_bytearray(self.model))
+        return bytes(tools().convert_object_to_bytearray(self.model))
 
     def unfold_float16(self) -> int:
         """Turn float16 constants behind DEQUANTIZE into float32 constants, and drop those operators.
@@ -352,33 +347,6 @@ class Graph:
         )
 
 
-def check(content: bytes, name: str) -> None:
-    """Let the runtime's own verifier look at a file, before Python walks through its offsets.
-
-    Raises:
-        ModelError: it is no .tflite file, too large, or damaged.
-        PluginError: the runtime is not installed.
-    """
-    if len(content) > MAX_BYTES:
-        raise ModelError(
-            f"model {name!r}: {len(content) / 1e9:.1f} GB; a .tflite file of more than 2 GB cannot be read"
-        )
-    if content[4:8] != _IDENTIFIER:
-        raise ModelError(
-            f"model {name!r}: no .tflite file: bytes 4 to 8 are {content[4:8]!r} and should be {_IDENTIFIER!r}"
-        )
-    interpreter = registry.require("ai_edge_litert.interpreter", package=PACKAGE, purpose="reading a .tflite file")
-    try:
-        # Allocating lets each kernel check its operator's shapes and types.
-        interpreter.Interpreter(
-            model_content=content,
-            experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        ).allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise ModelError(f"model {name!r}: LiteRT refuses the file: {text}; export it again") from error
-
-
 def is_quantized(content: bytes, name: str = "model") -> bool:
     """Whether a file holds a quantised model already; errors as `Graph`."""
     return Graph(content, name).is_quantized()
@@ -417,19 +385,13 @@ def _indices(values: Iterable[int] | None) -> tuple[int, ...]:
     return () if values is None else tuple(int(i) for i in values)
 
 
+def _is_text(name: bytes | None) -> bool:
+    try:
+        bytes(name or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _has(values: Any) -> bool:
     return values is not None and len(values) > 0
-
-
-def _tools() -> ModuleType:
-    return registry.require("ai_edge_litert.tools.flatbuffer_utils", package=PACKAGE, purpose="reading a .tflite file")
-
-
-def _schema() -> ModuleType:
-    return registry.require("ai_edge_litert.schema_py_generated", package=PACKAGE, purpose="reading a .tflite file")
-
-
-@cache
-def _names(enumeration: str) -> dict[int, str]:
-    """Name by number of one of the schema's enumerations."""
-    return {number: name for name, number in vars(getattr(_schema(), enumeration)).items() if not name.startswith("_")}

@@ -1,6 +1,7 @@
 """Which operators lose the most when a model is quantised: the order in which they should go back to float.
 
-Both models see the same pictures; every tensor that both have is compared. The ratio counts all errors up to that operator,
+Both models see the same pictures; every tensor that both have is compared, equalised ones (`tflite_equalize`) in the float
+model's scale. The ratio counts all errors up to that operator,
 so what tells about an operator itself is how far it falls below what it read.
 """
 
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevision.host.quantize.tflite_equalize import unscaled
 from edgevision.host.quantize.tflite_graph import Graph
 from edgevision.host.quantize.tflite_runner import Calibration, Runner, samples
+from edgevision.host.quantize.tflite_silu import seen_through
 
 PICTURES = 8
 """Looked at unless more are asked for: the ratio is over millions of values, and moves by tenths of a decibel after these."""
@@ -30,7 +33,8 @@ class LayerSqnr:
     kind: str
     """CONV_2D, ADD ..."""
     sqnr_db: float
-    """Signal to quantisation noise of the result, in decibels: 10 log10(sum x^2 / sum (x - y)^2)."""
+    """Signal to quantisation noise of the result, in decibels: 10 log10(sum x^2 / sum (x - y)^2). For a convolution that is
+    seen through SiLU or a sigmoid only, that of the activation's result."""
     loss_db: float
     """How far that is below the worst of the operator's inputs; negative where the operator evens errors out."""
 
@@ -67,6 +71,7 @@ def layer_sqnr(
     exact, rounded = (Runner(content, name, threads=threads) for content in (graph.to_bytes(), quantized_content))
     operators = [step for step in graph.operators() if step.outputs and graph.type_name(step.outputs[0]) == "FLOAT32"]
     both = rounded.names()
+    scaled = unscaled(graph, lambda wanted: rounded.real(wanted) if wanted in both else None)
     tensors = [graph.tensor_name(i) for step in operators for i in step.outputs if graph.tensor_name(i) in both]
     tensors += [graph.tensor_name(i) for i in graph.inputs if graph.tensor_name(i) in both]
     signal = dict.fromkeys(tensors, 0.0)
@@ -76,10 +81,13 @@ def layer_sqnr(
         rounded.run(sample)
         for tensor in tensors:
             wanted = exact.real(tensor).reshape(-1)
-            error = wanted - rounded.real(tensor).reshape(-1)
+            got = rounded.real(tensor)
+            error = wanted - (got * scaled[tensor] if tensor in scaled else got).reshape(-1)
             signal[tensor] += _energy(wanted)
             noise[tensor] += _energy(error)
     ratios = {tensor: _decibels(signal[tensor], noise[tensor]) for tensor in tensors}
+    # Where the activation is flat a result is cut on purpose: what counts is what the activation makes of it.
+    ratios |= {tensor: ratios[seen] for tensor, seen in seen_through(graph).items() if {tensor, seen} <= ratios.keys()}
     found = []
     for step in operators:
         tensor = graph.tensor_name(step.outputs[0])

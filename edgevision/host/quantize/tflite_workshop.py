@@ -11,15 +11,15 @@ from edgevision.host.quantize.targets import Target
 from edgevision.host.quantize.tflite import (
     FLOAT16,
     FULL_INTEGER,
-    MIN_MAX,
     MIXED,
+    PLAIN,
     WEIGHT_ONLY,
     TfliteRecipe,
     quantize_tflite,
 )
 from edgevision.host.quantize.tflite_graph import integer_share
-from edgevision.host.quantize.tflite_sensitivity import layer_sqnr
-from edgevision.host.quantize.workshop import Attempt, IntegerShare, Kind, LayerNoise
+from edgevision.host.quantize.tflite_sensitivity import layer_sqnr, worst_first
+from edgevision.host.quantize.workshop import GIVEN, Attempt, IntegerShare, Kind, LayerNoise
 
 _KINDS: dict[str, Kind] = {"static": "int8", "dynamic": "weights", "weight_only": "weights", "float16": "float16"}
 
@@ -35,22 +35,22 @@ class TfliteWorkshop:
         """Integers of every kind that the target takes, then what is only smaller."""
         if self._target.name == "litert-edgetpu":
             return [self._attempt(FULL_INTEGER)]
-        return [self._attempt(recipe) for recipe in (MIXED, MIN_MAX, WEIGHT_ONLY, FLOAT16)]
+        return [self._attempt(recipe) for recipe in (MIXED, PLAIN, WEIGHT_ONLY, FLOAT16)]
 
     def sparing(self, attempt: Attempt) -> Sequence[str]:
-        """Layers by their noise under this recipe, the noisiest first."""
+        """Layers by the noise that they add under this recipe, the worst first."""
         return [one.layer for one in self._noise(attempt.make())]
 
     def spare(self, attempt: Attempt, layers: Sequence[str]) -> Attempt:
         """The same recipe with these layers left in float."""
-        recipe = next(one for one in (MIXED, FULL_INTEGER, MIN_MAX) if one.name == attempt.parameters["recipe"]["name"])
+        recipe = next(one for one in (MIXED, FULL_INTEGER, PLAIN) if one.name == attempt.parameters["recipe"]["name"])
         return self._attempt(recipe, tuple(layers))
 
     def inspect(self, attempt: Attempt, content: bytes) -> tuple[IntegerShare | None, Sequence[LayerNoise]]:
         """Integer kernels and noise by layer."""
         found = integer_share(content, self._source.given)
         share = IntegerShare(integer=found.integer, total=found.convolutions, operators=dict(found.operators))
-        return share, self._noise(content) if attempt.kind == "int8" else ()
+        return share, self._noise(content) if attempt.kind == "int8" and GIVEN not in attempt.parameters else ()
 
     def _attempt(self, recipe: TfliteRecipe, spared: tuple[str, ...] = ()) -> Attempt:
         def make() -> bytes:
@@ -72,5 +72,4 @@ class TfliteWorkshop:
 
     def _noise(self, content: bytes) -> list[LayerNoise]:
         found = layer_sqnr(self._source.content, content, self._inputs, name=self._source.given)
-        noise = [LayerNoise(layer=one.tensor, sqnr_db=one.sqnr_db) for one in found]
-        return sorted(noise, key=lambda one: one.sqnr_db)
+        return [LayerNoise(layer=one.tensor, sqnr_db=one.sqnr_db) for one in worst_first(found)]

@@ -12,6 +12,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 Kind: TypeAlias = Literal["float", "float16", "weights", "int8"]
 """float: the reference. float16 and weights (8-bit weights, float arithmetic): to compare with. int8: what is looked for."""
 
+GIVEN = "given"
+"""The parameter of an attempt that was made elsewhere: nothing is known of its layers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attempt:

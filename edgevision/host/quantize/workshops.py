@@ -14,7 +14,7 @@ from edgevision.host.quantize.source import SUFFIXES, Source
 from edgevision.host.quantize.targets import Target
 from edgevision.host.quantize.tflite_graph import is_quantized
 from edgevision.host.quantize.tflite_workshop import TfliteWorkshop
-from edgevision.host.quantize.workshop import Attempt, Workshop
+from edgevision.host.quantize.workshop import GIVEN, Attempt, Workshop
 from edgevision.model_store import digest
 
 _INTEGER_OPERATORS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"})
@@ -63,5 +63,5 @@ def given_attempt(file: Path, target: Target) -> Attempt:
     if file.suffix.lower() != SUFFIXES[target.format]:
         raise UsageError(f"--prove {file}: target {target.name} takes a {SUFFIXES[target.format]} file")
     return Attempt(
-        name=file.name, kind="int8", parameters={"given": file.name, "sha256": digest(file)}, make=file.read_bytes
+        name=file.name, kind="int8", parameters={GIVEN: file.name, "sha256": digest(file)}, make=file.read_bytes
     )

@@ -2,9 +2,8 @@
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
 
 
 def network(nodes, inputs, outputs, constants=(), opset=17):
