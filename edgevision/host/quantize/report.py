@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Any
 
 PLOT = "frontier.png"
@@ -44,6 +45,7 @@ def calibrated(found: dict[str, Any]) -> str:
 def frontier_cells(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The frontier as a table of text: header and rows, one a candidate, for the terminal and for the report."""
     header = ["candidate", found["figure"], "loss", "time / float", "ms", "MB", "integer", ""]
+    float_ms = [row["latency"]["float_ms"] for row in found["frontier"] if row["latency"] is not None]
     rows = []
     for row in found["frontier"]:
         latency, integers = row["latency"], row["integers"]
@@ -59,13 +61,20 @@ def frontier_cells(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 "-" if row["figure"] is None else f"{row['figure']:.4f}",
                 "-" if row["drop_points"] is None else f"{row['drop_points']:+.2f}",
                 "1" if row["kind"] == "float" else _ratio(latency),
-                "-" if latency is None else f"{latency['ms']:.2f}",
+                _ms(latency, float_ms if row["kind"] == "float" else []),
                 "-" if row["size_bytes"] is None else f"{row['size_bytes'] / 1e6:.2f}",
                 "-" if integers is None else f"{integers['convolutions']} of {integers['of']}",
                 mark,
             ]
         )
     return header, rows
+
+
+def _ms(latency: dict[str, Any] | None, float_ms: Sequence[float]) -> str:
+    """A candidate's time; float's is the median over the runs beside each candidate."""
+    if float_ms:
+        return f"{median(float_ms):.2f}"
+    return "-" if latency is None else f"{latency['ms']:.2f}"
 
 
 def _ratio(latency: dict[str, Any] | None) -> str:
