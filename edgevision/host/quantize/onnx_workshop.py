@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -21,7 +21,7 @@ from edgevision.host.quantize.nncf import quantize_nncf
 from edgevision.host.quantize.prepare import prepare
 from edgevision.host.quantize.qdq import Recipe, observe_all, quantize
 from edgevision.host.quantize.ranges import CalibrationInputs, Histogram, Range
-from edgevision.host.quantize.sensitivity import layer_sqnr, rank
+from edgevision.host.quantize.sensitivity import layer_sqnr, rank, worst
 from edgevision.host.quantize.source import Source
 from edgevision.host.quantize.tail import find_tail
 from edgevision.host.quantize.targets import Target
@@ -31,16 +31,34 @@ _LOOKED_AT = 8
 """Pictures that layers are compared on."""
 _RANKED_ON = 4
 """Pictures that layers are ranked on: each layer is tried alone."""
-_EQUALISED = "-equalised"
 
-RECIPES: Mapping[str, tuple[Recipe, ...]] = {
-    "x86": (Recipe(name="u8s8-equalised", pair_safe=True), Recipe(name="u8s8", pair_safe=True)),
-    "x86-vnni": (Recipe(name="u8s8-equalised"), Recipe(name="u8s8")),
-    "arm64": (Recipe(name="s8s8-equalised", signed=True), Recipe(name="s8s8", signed=True)),
-    "jetson": (Recipe(name="s8s8-symmetric", signed=True, symmetric=True, inputs_only=True),),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A recipe of ONNX Runtime's own quantiser, and what is done to the model before it."""
+
+    recipe: Recipe
+    spares: bool = False
+    """Leave the most harmful convolutions in float, as many as may be where nine in ten must be integers."""
+
+
+def _plans(name: str, recipe: Recipe) -> tuple[Plan, ...]:
+    spared = replace(recipe, name=f"{name}-spared", float_last="unbounded")
+    return (
+        Plan(recipe=spared, spares=True),
+        Plan(recipe=replace(spared, name=f"{name}-spared-unfitted", refit=False), spares=True),
+        Plan(recipe=replace(recipe, name=name)),
+    )
+
+
+PLANS: Mapping[str, tuple[Plan, ...]] = {
+    "x86": _plans("u8s8-pair-safe", Recipe(name="", pair_safe=True)),
+    "x86-vnni": _plans("u8s8", Recipe(name="")),
+    "arm64": _plans("s8s8", Recipe(name="", signed=True)),
+    "jetson": (Plan(recipe=Recipe(name="s8s8-symmetric", signed=True, symmetric=True, inputs_only=True)),),
     "openvino": (),
 }
-"""By target; ONNX Runtime's own quantiser with our ranges, scales and biases."""
+"""By target; each starts from the model with its channels equalised."""
 
 NNCF: Mapping[str, tuple[tuple[str, float], ...]] = {
     "openvino": (("nncf-culprits-80", 0.8), ("nncf-culprits-90", 0.9), ("nncf", 0.0)),
@@ -54,22 +72,16 @@ class OnnxWorkshop:
     def __init__(self, source: Source, target: Target, inputs: CalibrationInputs, *, pictures: int) -> None:
         """Nothing is read before it is asked for; `pictures` is how many a pass of `inputs` gives."""
         self._source, self._target, self._inputs, self._pictures = source, target, inputs, pictures
+        self._ranked: dict[bool, list[tuple[str, float]]] = {}
+        self._bases: dict[frozenset[str], tuple[Equalised, Mapping[str, Histogram]]] = {}
 
     @cached_property
     def _float(self) -> onnx.ModelProto:
         return prepare(self._source.content, self._source.given)
 
     @cached_property
-    def _equalised(self) -> Equalised:
-        return equalise(self._float, self._inputs)
-
-    @cached_property
     def _observed(self) -> Mapping[str, Histogram]:
         return observe_all(self._float, self._inputs)
-
-    @cached_property
-    def _observed_equalised(self) -> Mapping[str, Histogram]:
-        return observe_all(self._equalised.model, self._inputs)
 
     @property
     def _pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -77,22 +89,40 @@ class OnnxWorkshop:
         section = self._source.manifest.input_for(self._source.backend)
         return section.mean or (0.0,) * 3, section.std or (1.0,) * 3
 
-    def _basis(self, recipe: Recipe) -> tuple[onnx.ModelProto, Mapping[str, Histogram], dict[str, Range]]:
-        """The float model that a recipe starts from, what was seen in it, and the ranges that are known."""
+    def _known_ranges(self, recipe: Recipe) -> dict[str, Range]:
+        """The input's range, which pixels tell and no calibration picture need show."""
+        if recipe.symmetric:
+            return {}
         mean, std = self._pixels
-        (value,) = self._float.graph.input
         low = min((0 - m) / s for m, s in zip(mean, std, strict=True))
         high = max((255 - m) / s for m, s in zip(mean, std, strict=True))
-        known = {} if recipe.symmetric else {value.name: Range(low=low, high=high)}
-        if recipe.name.endswith(_EQUALISED):
-            return self._equalised.model, self._observed_equalised, {**known, **self._equalised.ranges}
-        return self._float, self._observed, known
+        return {self._float.graph.input[0].name: Range(low=low, high=high)}
+
+    def _ranking(self, recipe: Recipe) -> list[tuple[str, float]]:
+        """Every layer's harm; it hangs on the activations' type, hardly on the rest of a recipe."""
+        if recipe.signed not in self._ranked:
+            few = list(islice(self._inputs(), _RANKED_ON))
+            known = self._known_ranges(recipe)
+            self._ranked[recipe.signed] = rank(self._float, self._observed, recipe, few, fixed_ranges=known)
+        return self._ranked[recipe.signed]
+
+    def _basis(self, left: frozenset[str]) -> tuple[Equalised, Mapping[str, Histogram]]:
+        """The model with its channels equalised, but for layers that stay float, and what is seen in it."""
+        if left not in self._bases:
+            equalised = equalise(self._float, self._inputs, skip=left)
+            self._bases[left] = equalised, observe_all(equalised.model, self._inputs)
+        return self._bases[left]
+
+    def _left(self, plan: Plan, spared: Sequence[str]) -> frozenset[str]:
+        """Layers that a plan leaves in float."""
+        own = worst(self._float, plan.recipe, self._ranking(plan.recipe)) if plan.spares else frozenset()
+        return own | frozenset(spared)
 
     def attempts(self) -> Sequence[Attempt]:
         """Integers of every kind that suits the target, then what is only smaller."""
         name = self._target.name
         return [
-            *(self._own(recipe) for recipe in RECIPES[name]),
+            *(self._own(plan) for plan in PLANS[name]),
             *(self._nncf(title, share) for title, share in NNCF.get(name, ())),
             self._smaller("weights-int8", "weights", to_int8_weights),
             self._smaller("float16", "float16", to_float16),
@@ -102,24 +132,25 @@ class OnnxWorkshop:
         """Layers by the damage that they alone do, the worst first."""
         if "nncf" in attempt.parameters:
             return [layer for layer, _ in self._harms]
-        recipe = self._recipe(attempt)
-        model, observed, known = self._basis(recipe)
-        few = list(islice(self._inputs(), _RANKED_ON))
-        return [layer for layer, _ in rank(model, observed, recipe, few, fixed_ranges=known)]
+        plan = self._plan(attempt)
+        left = self._left(plan, ())
+        return [layer for layer, _ in self._ranking(plan.recipe) if layer not in left]
 
     def spare(self, attempt: Attempt, layers: Sequence[str]) -> Attempt:
         """The same recipe with these layers left in float."""
         if "nncf" in attempt.parameters:
             return self._nncf(str(attempt.parameters["recipe"]), 0.0, spared=tuple(layers))
-        return self._own(replace(self._recipe(attempt), float_nodes=frozenset(layers)), spared=tuple(layers))
+        return self._own(self._plan(attempt), spared=tuple(layers))
 
     def inspect(self, attempt: Attempt, content: bytes) -> tuple[IntegerShare | None, Sequence[LayerNoise]]:
         """Integer kernels in the graph that the runtime executes, and noise by layer."""
         model = onnx.load_from_string(content)
         noise = []
         if attempt.kind == "int8" and GIVEN not in attempt.parameters:
-            equalised = str(attempt.parameters.get("recipe", "")).endswith(_EQUALISED)
-            noise = self._noise(self._equalised.model if equalised else self._float, model)
+            exact = self._float
+            if "nncf" not in attempt.parameters:
+                exact = self._basis(self._left(self._plan(attempt), attempt.spared))[0].model
+            noise = self._noise(exact, model)
         if not self._target.needs_integers:
             return None, noise
         if self._target.backend == "openvino":
@@ -129,20 +160,28 @@ class OnnxWorkshop:
         integer, total, operators = counted
         return IntegerShare(integer=integer, total=total, operators=operators), noise
 
-    def _recipe(self, attempt: Attempt) -> Recipe:
-        return next(one for one in RECIPES[self._target.name] if one.name == attempt.parameters["recipe"])
+    def _plan(self, attempt: Attempt) -> Plan:
+        return next(plan for plan in PLANS[self._target.name] if plan.recipe.name == attempt.parameters["recipe"])
 
-    def _own(self, recipe: Recipe, spared: tuple[str, ...] = ()) -> Attempt:
+    def _own(self, plan: Plan, spared: tuple[str, ...] = ()) -> Attempt:
         def make() -> bytes:
-            model, observed, known = self._basis(recipe)
-            made = quantize(model, calibration=self._inputs, recipe=recipe, observed=observed, fixed_ranges=known)
+            left = self._left(plan, spared)
+            basis, observed = self._basis(left)
+            made = quantize(
+                basis.model,
+                calibration=self._inputs,
+                recipe=replace(plan.recipe, float_nodes=left),
+                observed=observed,
+                fixed_ranges={**self._known_ranges(plan.recipe), **basis.ranges},
+            )
             return self._finished(made)
 
+        recipe = plan.recipe
         described = {key: value for key, value in asdict(recipe).items() if key not in {"name", "float_nodes", "rule"}}
         return Attempt(
             name=_title(recipe.name, spared),
             kind="int8",
-            parameters={"recipe": recipe.name, "rule": recipe.rule.name, **described},
+            parameters={"recipe": recipe.name, "rule": recipe.rule.name, "spares": plan.spares, **described},
             make=make,
             spared=spared,
         )

@@ -10,8 +10,9 @@ from edgevision.host.quantize.targets import Target
 
 _NOTHING = 0.005
 """Points that two decimals do not show."""
-_TIE = 0.1
-"""Points within which two candidates are as accurate as each other: then the faster one is taken."""
+_TIE = 0.25
+"""Share of the budget within which two candidates are as accurate as each other: a choice by less would be a choice by the
+noise of a few hundred pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,8 +32,9 @@ class Verdict:
 def judge(tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool, allow_drop: bool) -> Verdict:
     """Choose.
 
-    Among the integer candidates that the gate lets through, those that are not slower than float come first where this
-    machine is the target; among them the most accurate; and of equally accurate ones the fastest.
+    Of the integer candidates that the gate lets through, those come first that are as accurate as the best one, within a
+    quarter of the budget. Where this machine is the target, they must not be slower than float, and the fastest is taken;
+    elsewhere the one with the most integers.
 
     Args:
         tried: every candidate, spared layers included.
@@ -44,7 +46,7 @@ def judge(tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool, all
     integer = [one for one in tried if one.kind == "int8"]
     passing = [one for one in integer if not gate.problems(one)]
     if passing:
-        chosen = _best(passing, here=here)
+        chosen = _best(passing, gate, here=here)
         return Verdict(
             chosen=chosen, allowed=False, problems=(), remarks=tuple(_remarks(chosen, tried, gate, target, here=here))
         )
@@ -61,13 +63,15 @@ def judge(tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool, all
     )
 
 
-def _best(passing: Sequence[Tried], *, here: bool) -> Tried:
+def _best(passing: Sequence[Tried], gate: Gate, *, here: bool) -> Tried:
     pool = list(passing)
     if here:
         pool = [one for one in pool if one.latency is not None and not one.latency.slower] or pool
     least = min(one.drop or 0.0 for one in pool)
-    even = [one for one in pool if (one.drop or 0.0) <= least + _TIE]
-    return min(even, key=lambda one: one.latency.ratio if one.latency is not None else 1.0)
+    even = [one for one in pool if (one.drop or 0.0) <= least + _TIE * gate.max_drop]
+    if here:
+        return min(even, key=lambda one: one.latency.ratio if one.latency is not None else 1.0)
+    return min(even, key=lambda one: (-one.integers.share if one.integers is not None else 0.0, one.drop or 0.0))
 
 
 def _remarks(chosen: Tried, tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool) -> list[str]:

@@ -38,7 +38,7 @@ def test_the_most_accurate_that_is_not_slower_is_packaged():
 
 
 def test_of_two_that_are_as_accurate_the_faster_one():
-    found = judge([tried("one", 0.50, 0.8), tried("two", 0.55, 0.6)], GATE, X86, here=True, allow_drop=False)
+    found = judge([tried("one", 0.50, 0.8), tried("two", 0.70, 0.6)], GATE, X86, here=True, allow_drop=False)
     assert name_of(found) == "two"
 
 
@@ -122,3 +122,11 @@ def test_nothing_over_the_budget_is_packaged_unless_it_is_allowed(rows, here, al
         assert allow or not found.allowed
     else:
         assert all(GATE.problems(one) for one in attempts)
+
+
+def test_elsewhere_the_one_with_more_integers_if_it_is_as_accurate():
+    spared, whole = tried("spared", 0.1, integer=9), tried("whole", 0.2)
+    found = judge([spared, whole], GATE, TARGETS["arm64"], here=False, allow_drop=False)
+    assert name_of(found) == "whole"
+    worse = tried("whole", 0.4)
+    assert name_of(judge([spared, worse], GATE, TARGETS["arm64"], here=False, allow_drop=False)) == "spared"
