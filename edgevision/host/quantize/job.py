@@ -25,7 +25,6 @@ from edgevision.host.evaluate.remarks import remarks
 from edgevision.host.evaluate.run import Evaluation
 from edgevision.host.evaluate.sampling import choose
 from edgevision.host.quantize.calibration import CalibrationSet, calibration_inputs, choose_pictures, refuse_overlap
-from edgevision.host.quantize.convert import convert_onnx
 from edgevision.host.quantize.document import document
 from edgevision.host.quantize.package import check_target, write_package
 from edgevision.host.quantize.pictures import draw_frontier, draw_worst
@@ -34,6 +33,7 @@ from edgevision.host.quantize.search import Bench, Gate, Search, Tried, nearest
 from edgevision.host.quantize.source import Source, converted, load_candidate, open_source
 from edgevision.host.quantize.store import Store
 from edgevision.host.quantize.targets import LEAST_SHARE, TARGETS, Target, choose_target
+from edgevision.host.quantize.tflite.convert import convert_onnx
 from edgevision.host.quantize.verdict import judge
 from edgevision.host.quantize.workshop import Attempt
 from edgevision.host.quantize.workshops import given_attempt, open_workshop, refuse_quantized

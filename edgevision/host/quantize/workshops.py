@@ -8,16 +8,18 @@ import onnx
 
 from edgevision import registry
 from edgevision.errors import ModelError, UsageError
-from edgevision.host.quantize.onnx_workshop import OnnxWorkshop
-from edgevision.host.quantize.ranges import CalibrationInputs
+from edgevision.host.quantize.onnx.ranges import CalibrationInputs
+from edgevision.host.quantize.onnx.workshop import OnnxWorkshop
 from edgevision.host.quantize.source import SUFFIXES, Source
 from edgevision.host.quantize.targets import Target
-from edgevision.host.quantize.tflite_graph import is_quantized
-from edgevision.host.quantize.tflite_workshop import TfliteWorkshop
+from edgevision.host.quantize.tflite.graph import is_quantized
+from edgevision.host.quantize.tflite.workshop import TfliteWorkshop
 from edgevision.host.quantize.workshop import GIVEN, Attempt, Workshop
 from edgevision.model_store import digest
 
-_INTEGER_OPERATORS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"})
+_INTEGER_OPERATORS = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
+)
 
 
 def open_workshop(source: Source, target: Target, inputs: CalibrationInputs, *, pictures: int) -> Workshop:

@@ -1,9 +1,13 @@
 """Small networks, and what several tests look at."""
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+Nodes: TypeAlias = list[tuple[str, list[str], list[str], dict[str, Any]]]
 
 
 def network(nodes, inputs, outputs, constants=(), opset=17):

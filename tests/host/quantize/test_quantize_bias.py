@@ -1,17 +1,20 @@
 """Correcting biases and rounding weights layer by layer."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from qdq_support import network, pictures, run, silu_network, sqnr
+from qdq_support import Nodes, network, pictures, run, silu_network, sqnr
 
-from edgevision.host.quantize import bias
-from edgevision.host.quantize.qdq import Recipe, observe_all, quantize
-from edgevision.host.quantize.rounding import Geometry, geometry, round_weights, sample
-from edgevision.host.quantize.weights import is_pair_safe, weight_scales
+from edgevision.host.quantize.onnx import bias
+from edgevision.host.quantize.onnx.qdq import Recipe, observe_all, quantize
+from edgevision.host.quantize.onnx.rounding import Geometry, geometry, round_weights, sample
+from edgevision.host.quantize.onnx.weights import is_pair_safe, weight_scales
 
 
 def channel_error(model, quantised, tensor="c1"):
@@ -29,10 +32,10 @@ def channel_error(model, quantised, tensor="c1"):
 @pytest.mark.parametrize("trt", [False, True])
 def test_the_mean_error_of_each_channel_goes(trt):
     model = silu_network()
-    kinds = {"signed": True, "symmetric": True, "inputs_only": True} if trt else {}
-    common = {"calibration": pictures(8), "observed": observe_all(model, pictures(8))}
-    plain = quantize(model, recipe=Recipe(name="plain", correct_bias=False, **kinds), **common)
-    corrected = quantize(model, recipe=Recipe(name="bias", round_weights=False, **kinds), **common)
+    base = Recipe(name="", signed=trt, symmetric=trt, inputs_only=trt)
+    common: dict[str, Any] = {"calibration": pictures(8), "observed": observe_all(model, pictures(8))}
+    plain = quantize(model, recipe=replace(base, name="plain", correct_bias=False), **common)
+    corrected = quantize(model, recipe=replace(base, name="bias", round_weights=False), **common)
     assert channel_error(model, corrected) < 0.2 * channel_error(model, plain)
 
 
@@ -54,7 +57,7 @@ def test_fewer_pictures_are_kept_where_memory_is_short(monkeypatch):
 def test_paths_that_fork_and_join_are_computed_as_in_the_whole():
     generator = np.random.default_rng(0)
     weights = {f"w{i}": generator.normal(size=(3, 3, 1, 1)).astype(np.float32) for i in range(4)}
-    nodes = [
+    nodes: Nodes = [
         ("Conv", ["x", "w0"], ["a"], {}),
         ("Relu", ["a"], ["b"], {}),
         ("Conv", ["b", "w1"], ["c"], {}),
@@ -140,7 +143,7 @@ def test_aiming_at_the_float_result_makes_up_for_a_weaker_input():
 
 def test_rounding_lowers_the_noise_of_a_network():
     model = silu_network(channels=16)
-    common = {"calibration": pictures(8), "observed": observe_all(model, pictures(8))}
+    common: dict[str, Any] = {"calibration": pictures(8), "observed": observe_all(model, pictures(8))}
 
     def noise(recipe):
         quantised = quantize(model, recipe=recipe, **common)

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +12,14 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'edgevision[host]'")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'edgevision[host]'")
 pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip install 'edgevision[host]'")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from ai_edge_litert import schema_py_generated as schema
+from onnx import TensorProto, helper, numpy_helper
+from tflite_support import SIDE_PX, Builder
 
-from edgevision.errors import ModelError, PluginError  # noqa: E402
-from edgevision.host.quantize import _onnx2tf_child, convert  # noqa: E402
-from edgevision.host.quantize.convert import convert_onnx  # noqa: E402
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tflite_support import SIDE_PX, Builder, schema  # noqa: E402
+from edgevision.errors import ModelError, PluginError
+from edgevision.host.quantize.tflite import _onnx2tf_child, convert
+from edgevision.host.quantize.tflite.convert import convert_onnx
+from edgevision.host.quantize.tflite.graph import Graph
 
 
 def onnx_network(*, batch=1, height=SIDE_PX, factor=1.0):
@@ -63,7 +62,7 @@ def test_a_right_conversion_gets_its_names_back_and_says_what_moved(monkeypatch,
     made = convert_onnx(content, name="net")
     assert made.difference < 1e-5
     assert set(made.moved) == {"picture", "features"}
-    graph = convert.Graph(made.content, "net")
+    graph = Graph(made.content, "net")
     assert [graph.tensor_name(i) for i in (*graph.inputs, *graph.outputs)] == ["picture", "features"]
 
 
@@ -121,7 +120,14 @@ def test_the_child_lays_out_the_sample_and_connects_nowhere(tmp_path):
         fake = tmp_path / "onnx2tf.py"
         fake.write_text(fake.read_text().replace("PORT", str(server.getsockname()[1])))
         subprocess.run(
-            [sys.executable, "-m", "edgevision.host.quantize._onnx2tf_child", "m.onnx", "out", '["picture:1,3,12,12"]'],
+            [
+                sys.executable,
+                "-m",
+                "edgevision.host.quantize.tflite._onnx2tf_child",
+                "m.onnx",
+                "out",
+                '["picture:1,3,12,12"]',
+            ],
             cwd=tmp_path,
             env={
                 **convert._environment(),

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_support import network, pictures, run, silu_network, sqnr
 
-from edgevision.host.quantize.equalise import equalise
-from edgevision.host.quantize.fusion import integer_share
-from edgevision.host.quantize.qdq import Recipe, nodes_to_quantize, quantize
-from edgevision.host.quantize.seen import Readers
+from edgevision.host.quantize.onnx.equalise import equalise
+from edgevision.host.quantize.onnx.fusion import integer_share
+from edgevision.host.quantize.onnx.qdq import Recipe, nodes_to_quantize, quantize
+from edgevision.host.quantize.onnx.seen import Readers
 
 
 def outputs(model, count=4):

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from quantize_support import classifier, pictures, tensor_of
 
-from edgevision.host.quantize.halves import to_float16, to_int8_weights
+from edgevision.host.quantize.onnx.halves import to_float16, to_int8_weights
 
 
 def outputs(model):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from qdq_support import run, silu_network
 
-from edgevision.host.quantize.input import feed_uint8
-from edgevision.host.quantize.qdq import Recipe, quantize
-from edgevision.host.quantize.ranges import Range
+from edgevision.host.quantize.onnx.input import feed_uint8
+from edgevision.host.quantize.onnx.qdq import Recipe, quantize
+from edgevision.host.quantize.onnx.ranges import Range
 
 
 def quantised(mean, std, *, signed=False):

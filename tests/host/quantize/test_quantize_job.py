@@ -17,6 +17,7 @@ from edgevision.errors import ImageError, ModelError, StateError, UsageError
 from edgevision.host.dataset.formats import read
 from edgevision.host.quantize import job
 from edgevision.host.quantize.job import Request, quantize, refusal
+from edgevision.types import Classifications
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,11 @@ def test_the_folder_is_a_model_that_the_daemon_loads_and_that_is_proved(made, fa
     ]
     model = load_model(outcome.folder)
     assert model.manifest.proved
-    right = [
-        CLASSES[int(model.predict(path).class_id[0])] == path.parent.name for path in factory.labelled.rglob("*.png")
-    ]
+    right = []
+    for path in factory.labelled.rglob("*.png"):
+        found = model.predict(path)
+        assert isinstance(found, Classifications)
+        right.append(CLASSES[int(found.class_id[0])] == path.parent.name)
     model.close()
     assert np.mean(right) == pytest.approx(outcome.document["compared"]["figures"][0]["int8"])
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize import nncf
-from edgevision.host.quantize.harm import culprits, harm
-from edgevision.host.quantize.nncf import Advanced, quantize_nncf
-from edgevision.host.quantize.openvino_graph import integer_share
+from edgevision.host.quantize.onnx import nncf
+from edgevision.host.quantize.onnx.harm import culprits, harm
+from edgevision.host.quantize.onnx.nncf import Advanced, quantize_nncf
+from edgevision.host.quantize.onnx.openvino_graph import integer_share
 from edgevision.inference.base import BackendContext, ModelFile
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'edgevision[host]'")
@@ -153,7 +153,7 @@ def test_nothing_is_printed_and_the_logger_class_stays(made, capfd):
 def test_no_figures_are_sent_home():
     # Pytest's own presence would switch them off.
     code = (
-        "import os, socket; from edgevision.host.quantize.nncf import _nncf\n"
+        "import os, socket; from edgevision.host.quantize.onnx.nncf import _nncf\n"
         "def refuse(*_): raise SystemExit('tried to reach the network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "_nncf(); from nncf.telemetry import telemetry\n"

@@ -7,7 +7,7 @@ from onnx import TensorProto, numpy_helper
 from qdq_support import network, run, silu_network
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.prepare import OPSET, prepare
+from edgevision.host.quantize.onnx.prepare import OPSET, prepare
 
 
 def with_batch_norm(opset=11):

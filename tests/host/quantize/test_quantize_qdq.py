@@ -1,5 +1,7 @@
 """Whole recipes: what the files hold, what ONNX Runtime makes of them, and what accuracy is left."""
 
+from typing import Literal
+
 import numpy as np
 import onnx
 import pytest
@@ -9,11 +11,11 @@ from onnx import TensorProto, numpy_helper
 from qdq_support import network, pictures, run, silu_network, sqnr
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.fusion import integer_share
-from edgevision.host.quantize.prepare import prepare
-from edgevision.host.quantize.qdq import Recipe, nodes_to_quantize, observe_all, quantize
-from edgevision.host.quantize.ranges import Range
-from edgevision.host.quantize.weights import PAIR_TOP, channel_axis, is_pair_safe, weight_scales
+from edgevision.host.quantize.onnx.fusion import integer_share
+from edgevision.host.quantize.onnx.prepare import prepare
+from edgevision.host.quantize.onnx.qdq import Recipe, nodes_to_quantize, observe_all, quantize
+from edgevision.host.quantize.onnx.ranges import Range
+from edgevision.host.quantize.onnx.weights import PAIR_TOP, channel_axis, is_pair_safe, weight_scales
 
 U8 = Recipe(name="u8")
 S8 = Recipe(name="s8", signed=True)
@@ -67,7 +69,8 @@ def test_only_boxes_stay_in_float_where_scores_may_be_integer():
         ("Concat", ["boxes", "scores"], ["y"], {"axis": 1}),
     ]
     model = network(nodes, {"x": [1, 3, 12, 12]}, {"y": [1, 6, 12, 12]}, constants)
-    for choice, expected in (("all", 1), ("unbounded", 2), ("none", 3)):
+    choices: tuple[tuple[Literal["all", "unbounded", "none"], int], ...] = (("all", 1), ("unbounded", 2), ("none", 3))
+    for choice, expected in choices:
         content = made(model, Recipe(name=choice, float_last=choice)).SerializeToString()
         assert integer_share(content, signed_allowed=False)[:2] == (expected, 3)
 

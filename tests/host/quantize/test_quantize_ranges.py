@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qdq_support import network, pictures, silu_network
+from qdq_support import Nodes, network, pictures, silu_network
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize import ranges
-from edgevision.host.quantize.ranges import BINS, Histogram, Range, Rule, choose, observe
-from edgevision.host.quantize.seen import Readers
+from edgevision.host.quantize.onnx import ranges
+from edgevision.host.quantize.onnx.ranges import BINS, Histogram, Range, Rule, choose, observe
+from edgevision.host.quantize.onnx.seen import Readers
 
 
 def histogram(values):
@@ -117,23 +117,25 @@ def test_a_range_without_zero_is_refused():
 def test_the_function_that_a_tensor_is_seen_through():
     x = np.linspace(-8, 8, 50)
     function = Readers(silu_network()).seen_through("c0")
+    assert function is not None
     np.testing.assert_allclose(function(x), silu(x), atol=1e-5)
 
 
 def test_hard_swish_in_pieces_is_one_function():
-    constants = {"three": np.float32(3), "zero": np.float32(0), "six": np.float32([6])}
-    nodes = [
+    constants = {"three": np.float32(3), "zero": np.float32(0), "six": np.array([6], np.float32)}
+    nodes: Nodes = [
         ("Add", ["x", "three"], ["a"], {}),
         ("Clip", ["a", "zero", "six"], ["b"], {}),
         ("Mul", ["x", "b"], ["c"], {}),
         ("Div", ["c", "six"], ["y"], {}),
     ]
     function = Readers(network(nodes, {"x": [1, 4]}, {"y": [1, 4]}, constants)).seen_through("x")
+    assert function is not None
     x = np.linspace(-8, 8, 50)
     np.testing.assert_allclose(function(x), x * np.clip(x + 3, 0, 6) / 6, atol=1e-5)
 
 
 def test_a_tensor_that_something_else_reads_too_is_seen_as_it_is():
-    nodes = [("Sigmoid", ["x"], ["s"], {}), ("Mul", ["x", "s"], ["y"], {}), ("Softmax", ["x"], ["z"], {})]
+    nodes: Nodes = [("Sigmoid", ["x"], ["s"], {}), ("Mul", ["x", "s"], ["y"], {}), ("Softmax", ["x"], ["z"], {})]
     model = network(nodes, {"x": [1, 4]}, {"y": [1, 4], "z": [1, 4]})
     assert Readers(model).seen_through("x") is None

@@ -6,9 +6,9 @@ from onnx import numpy_helper
 from qdq_support import pictures, silu_network
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.fusion import integer_share
-from edgevision.host.quantize.qdq import Recipe, observe_all, quantize
-from edgevision.host.quantize.sensitivity import EXACT_DB, decibels, layer_sqnr, rank, worst
+from edgevision.host.quantize.onnx.fusion import integer_share
+from edgevision.host.quantize.onnx.qdq import Recipe, observe_all, quantize
+from edgevision.host.quantize.onnx.sensitivity import EXACT_DB, decibels, layer_sqnr, rank, worst
 
 
 def test_a_spoiled_layer_is_seen():

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from qdq_support import network, silu_network
+from qdq_support import Nodes, network, silu_network
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.prepare import prepare
-from edgevision.host.quantize.tail import find_tail
+from edgevision.host.quantize.onnx.prepare import prepare
+from edgevision.host.quantize.onnx.tail import find_tail
 
 
 def test_after_the_last_convolution():
@@ -17,7 +17,7 @@ def test_after_the_last_convolution():
 
 def test_a_path_that_leaves_early_does_not_put_the_middle_into_the_tail():
     weight = np.ones((3, 3, 1, 1), np.float32)
-    nodes = [
+    nodes: Nodes = [
         ("Conv", ["x", "w0"], ["a"], {}),
         ("Relu", ["a"], ["b"], {}),
         ("Conv", ["b", "w1"], ["c"], {}),
@@ -32,7 +32,7 @@ def test_a_path_that_leaves_early_does_not_put_the_middle_into_the_tail():
 
 
 def test_a_product_of_two_tensors_is_no_layer():
-    nodes = [("Gemm", ["x", "w"], ["a"], {}), ("MatMul", ["a", "a"], ["y"], {})]
+    nodes: Nodes = [("Gemm", ["x", "w"], ["a"], {}), ("MatMul", ["a", "a"], ["y"], {})]
     model = network(nodes, {"x": [4, 4]}, {"y": [4, 4]}, {"w": np.eye(4, dtype=np.float32)})
     assert find_tail(model).last == {"Gemm_0"}
     assert find_tail(model).after == {"MatMul_1"}

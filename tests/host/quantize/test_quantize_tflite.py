@@ -5,7 +5,6 @@ import logging
 import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,17 @@ import pytest
 pytest.importorskip("litert_quantizer", reason="needs litert-quantizer: pip install 'edgevision[host]'")
 pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip install 'edgevision[host]'")
 
+from tflite_support import pictures, silu_network
+
 from edgevision.errors import EdgevisionError, ModelError, UsageError
-from edgevision.host.quantize import tflite, tflite_file, tflite_graph, tflite_ranges
-from edgevision.host.quantize.tflite import (
+from edgevision.host.quantize.tflite import file as tflite_file
+from edgevision.host.quantize.tflite import graph as tflite_graph
+from edgevision.host.quantize.tflite import quantizer as tflite
+from edgevision.host.quantize.tflite import ranges as tflite_ranges
+from edgevision.host.quantize.tflite.bias import prepare_biases, rounded
+from edgevision.host.quantize.tflite.equalize import equalize
+from edgevision.host.quantize.tflite.graph import Graph, integer_share
+from edgevision.host.quantize.tflite.quantizer import (
     DYNAMIC,
     FLOAT16,
     FULL_INTEGER,
@@ -25,17 +32,11 @@ from edgevision.host.quantize.tflite import (
     TfliteRecipe,
     quantize_tflite,
 )
-from edgevision.host.quantize.tflite_bias import prepare_biases, rounded
-from edgevision.host.quantize.tflite_equalize import equalize
-from edgevision.host.quantize.tflite_graph import Graph, integer_share
-from edgevision.host.quantize.tflite_ranges import Range, measure
-from edgevision.host.quantize.tflite_runner import Runner
-from edgevision.host.quantize.tflite_sensitivity import layer_sqnr, worst_first
+from edgevision.host.quantize.tflite.ranges import Range, measure
+from edgevision.host.quantize.tflite.runner import Runner
+from edgevision.host.quantize.tflite.sensitivity import layer_sqnr, worst_first
 from edgevision.inference import litert
 from edgevision.inference.base import BackendContext, ModelFile
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tflite_support import pictures, silu_network
 
 
 def quantized(content, recipe, calibration=None, **more):
@@ -87,6 +88,7 @@ def test_full_integer_has_no_float_tensor(network):
     assert not integer_share(made).float_operators
     assert {backend(made).inputs[0].dtype, backend(made).outputs[0].dtype} == {np.dtype(np.int8)}
     weights = [fact for fact in Graph(made, "net").facts() if fact.constant and fact.name == "stem_weight"]
+    assert weights[0].scale is not None
     assert weights[0].scale.size == 16  # per channel
 
 

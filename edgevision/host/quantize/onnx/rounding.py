@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from edgevision.host.quantize.weights import PAIR_TOP, TOP
+from edgevision.host.quantize.onnx.weights import PAIR_TOP, TOP
 
 POSITIONS: Final = 384
 """Of each picture's result that are looked at."""

@@ -1,6 +1,6 @@
 """Which operators lose the most when a model is quantised: the order in which they should go back to float.
 
-Both models see the same pictures; every tensor that both have is compared, equalised ones (`tflite_equalize`) in the float
+Both models see the same pictures; every tensor that both have is compared, equalised ones (`equalize`) in the float
 model's scale. The ratio counts all errors up to that operator,
 so what tells about an operator itself is how far it falls below what it read.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.tflite_equalize import unscaled
-from edgevision.host.quantize.tflite_graph import Graph
-from edgevision.host.quantize.tflite_runner import Calibration, Runner, samples
-from edgevision.host.quantize.tflite_silu import seen_through
+from edgevision.host.quantize.tflite.equalize import unscaled
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.runner import Calibration, Runner, samples
+from edgevision.host.quantize.tflite.silu import seen_through
 
 PICTURES = 8
 """Looked at unless more are asked for: the ratio is over millions of values, and moves by tenths of a decibel after these."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.prepare import open_session
+from edgevision.host.quantize.onnx.prepare import open_session
 
 CalibrationInputs: TypeAlias = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
 """Each call starts a fresh pass over the calibration pictures, as the float model's input tensors with a batch of one."""

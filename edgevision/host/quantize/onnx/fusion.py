@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.prepare import first_line, runtime_errors
+from edgevision.host.quantize.onnx.prepare import first_line, runtime_errors
 
 SIGNED_KEY: Final = "session.qdqisint8allowed"
 """On x86 ONNX Runtime leaves int8 activations in float unless this is "1" (onnxruntime_session_options_config_keys.h)."""

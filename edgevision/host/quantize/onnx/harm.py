@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.prepare import open_session
-from edgevision.host.quantize.ranges import with_outputs
-from edgevision.host.quantize.tail import WEIGHTED, find_tail
+from edgevision.host.quantize.onnx.prepare import open_session
+from edgevision.host.quantize.onnx.ranges import with_outputs
+from edgevision.host.quantize.onnx.tail import WEIGHTED, find_tail
 
 MOST_SHARE: Final = 0.05
 """Of the layers, that are left in float at most; always two may be."""

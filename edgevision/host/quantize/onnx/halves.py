@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 
 from edgevision import registry
 from edgevision.errors import ModelError
-from edgevision.host.quantize.tail import is_weighted
-from edgevision.host.quantize.weights import channel_axis, weight_scales
+from edgevision.host.quantize.onnx.tail import is_weighted
+from edgevision.host.quantize.onnx.weights import channel_axis, weight_scales
 from edgevision.inference._specs import first_sentence
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.prepare import open_session
-from edgevision.host.quantize.qdq import Recipe, choose_ranges, nodes_to_quantize, rewrite
-from edgevision.host.quantize.ranges import Histogram, Range, with_outputs
-from edgevision.host.quantize.seen import Readers
-from edgevision.host.quantize.tail import WEIGHTED, find_tail
+from edgevision.host.quantize.onnx.prepare import open_session
+from edgevision.host.quantize.onnx.qdq import Recipe, choose_ranges, nodes_to_quantize, rewrite
+from edgevision.host.quantize.onnx.ranges import Histogram, Range, with_outputs
+from edgevision.host.quantize.onnx.seen import Readers
+from edgevision.host.quantize.onnx.tail import WEIGHTED, find_tail
 
 EXACT_DB: Final = 120.0
 """What a layer without any error is given: more than float32 itself has over a network."""

@@ -20,11 +20,11 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgevision.host.quantize import bias
-from edgevision.host.quantize.ranges import CalibrationInputs, Histogram, Range, Rule, choose, observe
-from edgevision.host.quantize.seen import Readers
-from edgevision.host.quantize.tail import WEIGHTED, find_tail, is_weighted
-from edgevision.host.quantize.weights import channel_axis, weight_scales
+from edgevision.host.quantize.onnx import bias
+from edgevision.host.quantize.onnx.ranges import CalibrationInputs, Histogram, Range, Rule, choose, observe
+from edgevision.host.quantize.onnx.seen import Readers
+from edgevision.host.quantize.onnx.tail import WEIGHTED, find_tail, is_weighted
+from edgevision.host.quantize.onnx.weights import channel_axis, weight_scales
 
 INTEGER: Final = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gather", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul",

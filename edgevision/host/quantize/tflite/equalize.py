@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.tflite_graph import Graph, Operator
-from edgevision.host.quantize.tflite_runner import Calibration, Runner, samples
-from edgevision.host.quantize.tflite_silu import Channels, Silu, carry, silu_layers
+from edgevision.host.quantize.tflite.graph import Graph, Operator
+from edgevision.host.quantize.tflite.runner import Calibration, Runner, samples
+from edgevision.host.quantize.tflite.silu import Channels, Silu, carry, silu_layers
 
 _FLAT = 5.0
 """Below -5 SiLU is less than 0.034 from zero: what lies further down needs no steps of its own."""

@@ -20,9 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgevision.host.quantize.prepare import open_session
-from edgevision.host.quantize.ranges import CalibrationInputs
-from edgevision.host.quantize.rounding import MOST_COLUMNS, geometry, round_weights, sample
+from edgevision.host.quantize.onnx.prepare import open_session
+from edgevision.host.quantize.onnx.ranges import CalibrationInputs
+from edgevision.host.quantize.onnx.rounding import MOST_COLUMNS, geometry, round_weights, sample
 
 PICTURES: Final = 32
 """More change a channel's mean by less than a step."""

@@ -20,12 +20,12 @@ import numpy as np
 
 from edgevision import registry
 from edgevision.errors import ModelError, UsageError
-from edgevision.host.quantize.tflite_bias import prepare_biases
-from edgevision.host.quantize.tflite_equalize import equalize
-from edgevision.host.quantize.tflite_file import PACKAGE
-from edgevision.host.quantize.tflite_graph import Graph, Operator
-from edgevision.host.quantize.tflite_ranges import Measured, Range, RangeMethod, measure
-from edgevision.host.quantize.tflite_runner import Calibration
+from edgevision.host.quantize.tflite.bias import prepare_biases
+from edgevision.host.quantize.tflite.equalize import equalize
+from edgevision.host.quantize.tflite.file import PACKAGE
+from edgevision.host.quantize.tflite.graph import Graph, Operator
+from edgevision.host.quantize.tflite.ranges import Measured, Range, RangeMethod, measure
+from edgevision.host.quantize.tflite.runner import Calibration
 
 Kind: TypeAlias = Literal["static", "weight_only", "dynamic", "float16"]
 Border: TypeAlias = Literal["float32", "int8"]
@@ -49,7 +49,7 @@ class TfliteRecipe:
     """Of `static`: the type of the model's outputs; float32 adds one DEQUANTIZE each where the last step is an integer's."""
     ranges: RangeMethod = "mse"
     equalize: bool = True
-    """Even out the channels of SiLU layers, at one more multiplication each (`tflite_equalize`)."""
+    """Even out the channels of SiLU layers, at one more multiplication each (`equalize`)."""
     bias_correction: bool = True
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ from onnx import numpy_helper
 
 from edgevision import registry
 from edgevision.errors import ModelError
-from edgevision.host.quantize.harm import culprits, harm
+from edgevision.host.quantize.onnx.harm import culprits, harm
 from edgevision.inference._specs import first_sentence
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.tflite_graph import CONVOLUTIONS, Graph, Operator
-from edgevision.host.quantize.tflite_runner import Calibration, Runner, samples
+from edgevision.host.quantize.tflite.graph import CONVOLUTIONS, Graph, Operator
+from edgevision.host.quantize.tflite.runner import Calibration, Runner, samples
 
 RangeMethod: TypeAlias = Literal["min_max", "percentile", "mse"]
 

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.tflite_graph import CONVOLUTIONS, Graph, Operator
-from edgevision.host.quantize.tflite_ranges import Range
+from edgevision.host.quantize.tflite.graph import CONVOLUTIONS, Graph, Operator
+from edgevision.host.quantize.tflite.ranges import Range
 
 _WEIGHT_STEPS = 127
 _BIAS_STEPS = 2**28

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import edgevision
 from edgevision.errors import ModelError, PluginError
-from edgevision.host.quantize.tflite_graph import Graph
+from edgevision.host.quantize.tflite.graph import Graph
 from edgevision.inference import litert, onnxrt
 from edgevision.inference.base import Backend, BackendContext, ModelFile
 from edgevision.types import Tensors, TensorSpec
@@ -109,7 +110,7 @@ def _convert(content: bytes, inputs: Sequence[TensorSpec], name: str, timeout_s:
         with Path(folder, "said").open("w+b") as said:
             try:
                 done = subprocess.run(  # noqa: S603  our own interpreter and module
-                    (sys.executable, "-m", "edgevision.host.quantize._onnx2tf_child", str(source), str(result),
+                    (sys.executable, "-m", "edgevision.host.quantize.tflite._onnx2tf_child", str(source), str(result),
                      json.dumps(shapes)),
                     cwd=folder, env=_environment(), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                     timeout=timeout_s, check=False, start_new_session=True,
@@ -131,7 +132,7 @@ def _convert(content: bytes, inputs: Sequence[TensorSpec], name: str, timeout_s:
 
 def _environment() -> dict[str, str]:
     """The child finds this package where we found it, keeps TensorFlow quiet, and sees no GPU."""
-    package = str(Path(__file__).resolve().parents[3])
+    package = str(Path(edgevision.__file__).resolve().parent.parent)
     path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
     return {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
             "TF_USE_LEGACY_KERAS": "1"}  # fmt: skip

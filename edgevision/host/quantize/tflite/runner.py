@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgevision import registry
 from edgevision.errors import ModelError, UsageError
-from edgevision.host.quantize.tflite_file import PACKAGE
+from edgevision.host.quantize.tflite.file import PACKAGE
 
 Sample: TypeAlias = Mapping[str, NDArray[Any]]
 """One picture's input tensors by name, batch 1, in the float model's own type and layout."""

@@ -12,18 +12,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgevision.host.quantize import fusion, openvino_graph
-from edgevision.host.quantize.equalise import Equalised, equalise
-from edgevision.host.quantize.halves import to_float16, to_int8_weights
-from edgevision.host.quantize.harm import culprits, harm
-from edgevision.host.quantize.input import feed_uint8
-from edgevision.host.quantize.nncf import quantize_nncf
-from edgevision.host.quantize.prepare import prepare
-from edgevision.host.quantize.qdq import Recipe, observe_all, quantize
-from edgevision.host.quantize.ranges import CalibrationInputs, Histogram, Range
-from edgevision.host.quantize.sensitivity import layer_sqnr, rank, worst
+from edgevision.host.quantize.onnx import fusion, openvino_graph
+from edgevision.host.quantize.onnx.equalise import Equalised, equalise
+from edgevision.host.quantize.onnx.halves import to_float16, to_int8_weights
+from edgevision.host.quantize.onnx.harm import culprits, harm
+from edgevision.host.quantize.onnx.input import feed_uint8
+from edgevision.host.quantize.onnx.nncf import quantize_nncf
+from edgevision.host.quantize.onnx.prepare import prepare
+from edgevision.host.quantize.onnx.qdq import Recipe, observe_all, quantize
+from edgevision.host.quantize.onnx.ranges import CalibrationInputs, Histogram, Range
+from edgevision.host.quantize.onnx.sensitivity import layer_sqnr, rank, worst
+from edgevision.host.quantize.onnx.tail import find_tail
 from edgevision.host.quantize.source import Source
-from edgevision.host.quantize.tail import find_tail
 from edgevision.host.quantize.targets import Target
 from edgevision.host.quantize.workshop import GIVEN, Attempt, IntegerShare, Kind, LayerNoise
 

@@ -22,9 +22,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from edgevision.host.quantize.ranges import LEVELS, CalibrationInputs, Range, Scalar, watch
-from edgevision.host.quantize.seen import Readers
-from edgevision.host.quantize.weights import TOP
+from edgevision.host.quantize.onnx.ranges import LEVELS, CalibrationInputs, Range, Scalar, watch
+from edgevision.host.quantize.onnx.seen import Readers
+from edgevision.host.quantize.onnx.weights import TOP
 
 PICTURES: Final = 32
 SAMPLES: Final = 64

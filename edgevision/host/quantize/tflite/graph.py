@@ -2,7 +2,7 @@
 
 The quantiser's library works on tensor names and operator codes; what we decide (which operators form the tail, whether a
 file is quantised already, how many of its convolutions run on integers) needs the graph itself. No runtime arithmetic
-here: `tflite_ranges.py` and `tflite_sensitivity.py` run models.
+here: `ranges.py` and `sensitivity.py` run models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.tflite_file import check, names, schema, tools
+from edgevision.host.quantize.tflite.file import check, names, schema, tools
 
 CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 """Operators with weights, where a network spends its time; the second input is the weight, `_BIAS_INPUT` the bias."""

@@ -1,7 +1,7 @@
 """Where a .tflite network has SiLU, and which convolutions the channels of its results reach.
 
 A .tflite file knows no SiLU: it is a LOGISTIC and a MUL of one tensor. What is done with these layers is
-`tflite_equalize.py`'s and `tflite_sensitivity.py`'s.
+`equalize.py`'s and `sensitivity.py`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.tflite_graph import CONVOLUTIONS, Graph, Operator
+from edgevision.host.quantize.tflite.graph import CONVOLUTIONS, Graph, Operator
 
 _PASSING = frozenset({"PAD", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR"})
 """Operators that leave channels apart and commute with a positive factor."""
