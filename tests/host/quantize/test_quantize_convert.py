@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'edgevision[host]'")
-pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'edgevision[host]'")
-pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert: pip install 'edgevision[host]'")
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 from tflite_support import SIDE_PX, Builder
