@@ -8,8 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-
-onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'edgevision[host]'")
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 from tflite_support import SIDE_PX, Builder
