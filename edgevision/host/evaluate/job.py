@@ -94,8 +94,8 @@ def evaluate_models(
     samples = dataset.samples if choices.limit is None else choose(dataset, choices.limit, choices.seed)
     chosen = len(samples)
     samples, unreadable = run.usable(dataset, samples, skip_faulty=choices.skip_faulty, warn=warn)
-    there = _that_is_there(dataset) if choices.skip_faulty else dataset
-    digest = _digest(there)
+    there = that_is_there(dataset) if choices.skip_faulty else dataset
+    digest = digest_of(there)
     maps = []
     for model in models:
         classes, samples, said = run.known_to(
@@ -147,12 +147,12 @@ def _require_metrics(dataset: Dataset) -> None:
         registry.require(modules[dataset.task], package="edgevision[host]", purpose=f"{dataset.task} metrics")
 
 
-def _that_is_there(dataset: Dataset) -> Dataset:
+def that_is_there(dataset: Dataset) -> Dataset:
     """Without pictures that have gone: the digest and the count of uses are of all that can be read."""
     return replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
 
 
-def _digest(dataset: Dataset) -> str:
+def digest_of(dataset: Dataset) -> str:
     """The whole dataset's digest, also of the pictures that are not looked at."""
     try:
         return dataset.digest()

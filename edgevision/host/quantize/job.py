@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgevision.errors import ImageError, ModelError, StateError, UsageError
+from edgevision.errors import ModelError, StateError, UsageError
 from edgevision.host.benchmark.machine import environment
 from edgevision.host.dataset.base import Dataset
 from edgevision.host.dataset.uses import note_use
@@ -21,6 +21,7 @@ from edgevision.host.evaluate import report as evaluation_report
 from edgevision.host.evaluate import run
 from edgevision.host.evaluate.against import Comparison, compare
 from edgevision.host.evaluate.files import write_json, write_whole
+from edgevision.host.evaluate.job import digest_of, that_is_there
 from edgevision.host.evaluate.remarks import remarks
 from edgevision.host.evaluate.run import Evaluation
 from edgevision.host.evaluate.sampling import choose
@@ -200,14 +201,9 @@ def _bench(
         warn(said)
     if calibration is not None:
         refuse_overlap(calibration, [sample.path for sample in samples], dataset.source)
-    there = replace(dataset, samples=tuple(sample for sample in dataset.samples if sample.path.is_file()))
-    try:
-        digest = there.digest()
-    except OSError as failure:
-        raise ImageError(f"{failure.filename}: cannot be read: {failure.strerror or failure}") from failure
     facts = evaluation_report.dataset_facts(
         dataset,
-        digest=digest,
+        digest=digest_of(that_is_there(dataset)),
         limit=request.limit,
         seed=request.seed,
         looked_at=len(samples),
