@@ -176,8 +176,9 @@ def test_a_power_cut_and_a_good_run_break_the_row(begin):
     begin()
     begin.kernel.boot("two")
     crash(begin, times=2)
-    assert begin()[1] == SafeMode()
-    begin()[0].good()
+    journal, safe = begin()
+    assert safe == SafeMode()
+    journal.good()
     crash(begin, times=2)
     assert begin()[1] == SafeMode()
 
