@@ -78,6 +78,6 @@ def digest(config: Config) -> str:
         EdgevisionError: a model has gone since the config was loaded.
     """
     parts = [__version__.encode(), repr(config).encode()]
-    for section in config.models.values():
-        parts.append(model_store.find(section.model, config.models_dir).manifest.model_dump_json().encode())
+    folders = [model_store.find(section.model, config.models_dir) for section in config.models.values()]
+    parts += [folder.manifest.model_dump_json().encode() for folder in folders]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
