@@ -35,9 +35,7 @@ def uninstall(hand: Hand) -> None:
     hand.run("systemctl", "stop", "edgevision@*.service", may_fail=True)
     hand.take_away()
     hand.run("systemctl", "daemon-reload")
-    hand.say(
-        f"keep    {hand.root / 'var/lib/edgevision'} (state and models), the user edgevision, /etc/credstore/edgevision"
-    )
+    hand.say(f"keep    {hand.root / 'var/lib/edgevision'} (state and models), the user edgevision, /etc/credstore")
 
 
 def _put(hand: Hand, program: Path | None, config: Path | None) -> None:
