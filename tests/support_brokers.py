@@ -178,7 +178,8 @@ class Listener:
         )
         self._client.reconnect_delay_set(1, 1)
         if tls is not None:
-            self._client.tls_set(*map(str, tls))
+            authority, certificate, key = map(str, tls)
+            self._client.tls_set(authority, certificate, key)
         if username:
             self._client.username_pw_set(username, password)
         self._client.on_connect = lambda client, *_: client.subscribe(self._topics, 1)

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from support_brokers import PATIENCE_S
+
+WATCHDOG_US = 1_000_000
 
 PLUGIN = '''\
 """ONNX Runtime, which hangs for ever or takes the process down as soon as a file says so."""
@@ -58,10 +60,11 @@ def install_fragile_backend(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(site), "FRAGILE": str(folder)}
 
 
+@final
 class ServiceManager:
     """systemd's side of a `Type=notify` service: starts the process, and remembers what it is told."""
 
-    def __init__(self, folder: Path, config: Path, *, watchdog_s: float = 1.0, **environ: str) -> None:
+    def __init__(self, folder: Path, config: Path, **environ: str) -> None:
         self.told: list[str] = []
         self.lines: list[str] = []
         self._config = config
@@ -76,7 +79,7 @@ class ServiceManager:
             **os.environ,
             **environ,
             "NOTIFY_SOCKET": str(address),
-            "WATCHDOG_USEC": str(int(watchdog_s * 1e6)),
+            "WATCHDOG_USEC": str(WATCHDOG_US),
             "RUNTIME_DIRECTORY": str(run),
         }
         self.process: Any = None

@@ -122,6 +122,9 @@ def test_another_topic_or_model_that_cannot_be_loaded(tmp_path, broker, config):
         config.write_text(yaml(tmp_path, broker.port).replace("efficientnet-lite0", "yolox-nano"))
         manager.hang_up()
         manager.wait_line("new config refused")
+        manager.wait_told("READY=1", 2)
+        run = json.loads((tmp_path / "state" / "runs-box1.json").read_text())["runs"][-1]
+        assert (run["end"], run["doing"]) == (None, ""), "the old one runs on, and its crash would be its own"
         listener.wait_for(is_status(state="online", reason="are not there"))
         config.write_text(yaml(tmp_path, broker.port).replace("device: box1", "device: box2"))
         manager.hang_up()
@@ -157,3 +160,26 @@ def test_after_three_crashes_it_starts_without_the_model_and_says_so(tmp_path, b
     config.write_text(text.replace("fps: 10", "fps: 11"))
     with ServiceManager(tmp_path, config, **environ) as manager:
         manager.wait_told("2 of 2 cameras live")
+
+
+def test_a_broker_with_other_settings_is_connected_to_anew_and_a_failing_start_counts(tmp_path, broker, config):
+    config.write_text(yaml(tmp_path, broker.port))
+    with Listener(broker.port) as listener, ServiceManager(tmp_path, config) as manager:
+        manager.wait_told("1 of 1 cameras live")
+        config.write_text(yaml(tmp_path, broker.port).replace("mqtt: {", "mqtt: {client_id: another, "))
+        manager.hang_up()
+        manager.wait_told("READY=1", 2)
+        listener.wait_for(is_status(state="online", reason="reconnected: mqtt"))
+        count = len([heard for heard in listener.heard if heard.topic.endswith("/results")])
+        listener.wait_count(len(listener.heard) + 10)
+        assert len([heard for heard in listener.heard if heard.topic.endswith("/results")]) > count
+        assert manager.terminate() == 0
+    config.write_text(yaml(tmp_path, broker.port).replace("efficientnet-lite0", "yolox-nano"))
+    for _ in range(3):
+        with ServiceManager(tmp_path, config) as manager:
+            assert manager.process.wait(60) == 4
+    with Listener(broker.port) as listener, ServiceManager(tmp_path, config) as manager:
+        manager.wait_told("safe mode without model m")
+        manager.wait_told("READY=1")
+        listener.wait_for(is_status(state="online", safe_mode="without model m"))
+        assert manager.terminate() == 0

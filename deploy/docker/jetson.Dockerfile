@@ -5,6 +5,8 @@
 # The nvidia runtime brings CUDA, cuDNN and TensorRT from the host into the container.
 FROM ubuntu:22.04 AS build
 ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# The newest of the distribution is wanted: it holds the security updates.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-pip python3-venv \
     && rm -rf /var/lib/apt/lists/*
@@ -19,6 +21,8 @@ RUN python3 -m venv /opt/edgevision && /opt/edgevision/bin/pip install wheels/*.
 
 FROM ubuntu:22.04
 ENV DEBIAN_FRONTEND=noninteractive
+# The newest of the distribution is wanted: it holds the security updates.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \

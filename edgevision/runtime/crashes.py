@@ -129,8 +129,11 @@ class CrashJournal:
         self._note(good=True)
 
     def end(self, how: str, *, reason: str, part: str | None = None) -> None:
-        """The run ends: `clean`, `stuck`, or `failed` (to start), with the part to blame."""
-        self._note(end=how, reason=reason, part=part)
+        """The run ends: `clean`, `stuck`, or `failed` (to start); `part` is to blame, else what was being loaded."""
+        with self._lock:
+            runs = self._content["runs"]
+            loading = runs[-1]["doing"] if runs and how != "clean" else ""
+        self._note(end=how, reason=reason, part=part or loading or None)
         if self._stack is not None:
             faulthandler.disable()
             self._stack.close()

@@ -87,10 +87,10 @@ class Device:
     def close_sinks(self, left_s: Callable[[], float], *, keep: Collection[str] = ()) -> None:
         """Deliver what waits and close; `left_s` says how many seconds are left for all."""
         for name in [name for name in self.sinks if name not in keep]:
+            # Out of the way first, so that nobody publishes to what ends: that would be counted as dropped there.
+            sink = self.sinks.pop(name)
+            sink.close(max(SHORTEST_CLOSE_S, left_s()))
             self._board.remove(f"sink:{name}")
-            self.sinks[name].close(max(SHORTEST_CLOSE_S, left_s()))
-            if keep:
-                del self.sinks[name]
 
     def publish(self, message: Message, *, but_not: str | None = None) -> None:
         """To every sink."""

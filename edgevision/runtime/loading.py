@@ -46,12 +46,10 @@ class Loader:
             self._doing(f"model:{name}")
             try:
                 loaded[name] = self._load(config, name)
-            except EdgevisionError as failure:
+            except EdgevisionError:
                 for other in loaded.values():
                     other.model.close()
-                if self.journal is not None:
-                    self.journal.end("failed", reason=str(failure).splitlines()[0], part=f"model:{name}")
-                raise
+                raise  # the journal still says what was being loaded
         self._doing("")
         return loaded
 

@@ -106,7 +106,10 @@ class Service:
         try:
             self._begin()
         except EdgevisionError as failure:
-            self._end(f"failed to start: {str(failure).splitlines()[0]}")
+            reason = str(failure).splitlines()[0]
+            if self._journal is not None:
+                self._journal.end("failed", reason=reason)
+            self._end(f"failed to start: {reason}")
             self._watchman.stop()
             raise
         if self._journal is not None:
