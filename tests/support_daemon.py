@@ -48,15 +48,34 @@ def create(options, model, context):
     return Fragile(onnxrt.create(options, model, context))
 '''
 
+SINK_PLUGIN = '''\
+"""A sink whose thread hangs in its first round."""
+
+import threading
+
+from edgevision.publish.memory import MemorySink, Options
+
+
+def create(options, context):
+    def hang():
+        context.progress.enter("its first round")
+        threading.Event().wait()
+
+    threading.Thread(target=hang, daemon=True).start()
+    return MemorySink(keep=options.keep)
+'''
+
 
 def install_fragile_backend(folder: Path) -> dict[str, str]:
-    """A package with the backend `fragile`, as pip would leave it; gives the environment that finds it."""
+    """A package with the backend `fragile` and a sink of that name, as pip would leave it; the environment finds it."""
     site = folder / "site"
     info = site / "fragile-1.0.dist-info"
     info.mkdir(parents=True)
     (site / "fragile.py").write_text(PLUGIN)
+    (site / "fragile_sink.py").write_text(SINK_PLUGIN)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[edgevision.inference]\nfragile = fragile\n")
+    points = "[edgevision.inference]\nfragile = fragile\n[edgevision.publish]\nfragile = fragile_sink\n"
+    (info / "entry_points.txt").write_text(points)
     return {"PYTHONPATH": str(site), "FRAGILE": str(folder)}
 
 

@@ -88,6 +88,16 @@ def test_an_inference_that_hangs_ends_the_process_with_a_word_and_a_camera_that_
         listener.wait_for(is_status(state="offline", reason="model:m is stuck in inference"))
 
 
+def test_a_publisher_that_hangs_ends_the_process(tmp_path, broker, config):
+    environ = install_fragile_backend(tmp_path)
+    more = "sinks: [{type: fragile}]\nsupervision: {publish_deadline_s: 1}\n"
+    config.write_text(yaml(tmp_path, broker.port, more=more))
+    with Listener(broker.port) as listener, ServiceManager(tmp_path, config, **environ) as manager:
+        assert manager.process.wait(60) == 9
+        assert "part=sink:fragile-1" in manager.wait_line("stuck: the process ends")
+        listener.wait_for(is_status(state="offline", reason="sink:fragile-1 is stuck in its first round"))
+
+
 def test_a_bad_config_is_refused_and_told_and_a_good_one_changes_only_what_changed(tmp_path, broker, config):
     config.write_text(yaml(tmp_path, broker.port))
     with Listener(broker.port) as listener, ServiceManager(tmp_path, config) as manager:
@@ -126,6 +136,10 @@ def test_another_topic_or_model_that_cannot_be_loaded(tmp_path, broker, config):
         run = json.loads((tmp_path / "state" / "runs-box1.json").read_text())["runs"][-1]
         assert (run["end"], run["doing"]) == (None, ""), "the old one runs on, and its crash would be its own"
         listener.wait_for(is_status(state="online", reason="are not there"))
+        config.write_text(yaml(tmp_path, broker.port).replace("backend: onnxrt", "backend: litert"))
+        manager.hang_up()
+        listener.wait_for(is_status(state="online", reason="restarted models: m"))
+        manager.wait_told("1 of 1 cameras live", 2)
         config.write_text(yaml(tmp_path, broker.port).replace("device: box1", "device: box2"))
         manager.hang_up()
         listener.wait_for(lambda heard: heard.topic == "edgevision/box2/infeed/results")
