@@ -26,6 +26,7 @@ PLACES = {
 CONFIG_PLACE = "etc/edgevision/edgevision.yaml"
 _PACKAGED_PROGRAM = "/usr/bin/edgevision"
 _SINCE_254 = re.compile(r"^Restart(Steps|MaxDelaySec)=.*\n", re.MULTILINE)
+_EXEC_RELOAD = re.compile(r"^ExecReload=.*\n", re.MULTILINE)
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  what ProtectHome and PrivateTmp hide
 
 
@@ -64,6 +65,9 @@ def wanted_files(
         text = _read(shipped_dir("systemd") / name).decode().replace(_PACKAGED_PROGRAM, str(program))
         if systemd_version is not None and systemd_version < 254:
             text = _SINCE_254.sub("", text)
+        if systemd_version is not None and systemd_version >= 253:
+            # systemd then sends SIGHUP itself, and `systemctl reload` waits until the new config is taken over or refused.
+            text = _EXEC_RELOAD.sub("", text.replace("Type=notify\n", "Type=notify-reload\n"))
         yield Wanted(path=root / place, content=text.encode())
     source = config or shipped_dir("deploy") / "edgevision.yaml"
     yield Wanted(path=root / CONFIG_PLACE, content=_read(source), mode=0o640, is_config=True)

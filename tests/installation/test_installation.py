@@ -140,6 +140,11 @@ def test_an_older_systemd_gets_no_keys_it_does_not_know():
 
     assert "RestartSteps" not in unit(252)
     assert "RestartSteps" in unit(None)
+    for version in (252, None):
+        assert "Type=notify\n" in unit(version)
+        assert "ExecReload=" in unit(version)
+    assert "Type=notify-reload\n" in unit(253)
+    assert "ExecReload=" not in unit(253)
 
 
 @pytest.mark.parametrize("unit", ["edgevision.service", "edgevision@.service"])
