@@ -52,27 +52,29 @@ class Hand:
         recorded, files = self._recorded(), list(wanted)
         written: dict[str, str] = {}
         for file in files:
+            # Below the root, so that a package's record is right where the package is unpacked.
+            name = str(file.path.relative_to(self.root))
             digest, there = _digest(file.content), _digest_of(file.path)
-            known = recorded.get(str(file.path))
+            known = recorded.get(name)
             if there == digest:
                 self.say(f"keep    {file.path} (is as it should be)")
-                written |= {str(file.path): digest} if known or not file.is_config else {}
+                written |= {name: digest} if known or not file.is_config else {}
             elif there is None:
                 self._write(file)
-                written[str(file.path)] = digest
+                written[name] = digest
             elif file.is_config:
                 self.say(f"keep    {file.path} (yours)")
-                written |= {str(file.path): known} if known else {}
+                written |= {name: known} if known else {}
             elif there == known:
                 self._write(file)
-                written[str(file.path)] = digest
+                written[name] = digest
             else:
                 self.say(
                     f"keep    {file.path} (changed by somebody; a drop-in by systemctl edit would outlive upgrades)"
                 )
-                written |= {str(file.path): known} if known else {}
-        for name in recorded.keys() - written.keys() - {str(file.path) for file in files}:
-            self._remove(Path(name), recorded[name])
+                written |= {name: known} if known else {}
+        for name in recorded.keys() - written.keys() - {str(file.path.relative_to(self.root)) for file in files}:
+            self._remove(self.root / name, recorded[name])
         if written != recorded:
             text = json.dumps({"files": written}, indent=1).encode() + b"\n"
             self._write(Wanted(path=self.record, content=text))
@@ -87,7 +89,7 @@ class Hand:
         if not recorded:
             raise UsageError(f"{self.record}: nothing is recorded as installed")
         for name, digest in recorded.items():
-            self._remove(Path(name), digest)
+            self._remove(self.root / name, digest)
         self.say(f"remove  {self.record}")
         if not self.dry_run:
             self.record.unlink()
