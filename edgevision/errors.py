@@ -99,3 +99,9 @@ class StateError(EdgevisionError):
     """A folder or file of our own cannot be read or written. Exit status 8."""
 
     exit_status = 8
+
+
+class StuckError(EdgevisionError):
+    """A part of the daemon makes no progress; the process ends itself, so that a new one takes its place. Exit status 9."""
+
+    exit_status = 9

@@ -161,8 +161,10 @@ class Listener:
         session: str = "",
         username: str = "",
         password: str = "",
+        tls: tuple[Path, Path, Path] | None = None,
     ) -> None:
-        """`session` names a subscription that the broker keeps while the listener is away (MQTT 3.1.1)."""
+        """`session` names a subscription that the broker keeps while the listener is away (MQTT 3.1.1); `tls` is the
+        authority, our certificate and its key."""
         self.heard: list[Heard] = []
         self._topics = topics
         self._where = (HOST, port)
@@ -175,6 +177,9 @@ class Listener:
             protocol=MQTTProtocolVersion.MQTTv5 if five and not session else MQTTProtocolVersion.MQTTv311,
         )
         self._client.reconnect_delay_set(1, 1)
+        if tls is not None:
+            authority, certificate, key = map(str, tls)
+            self._client.tls_set(authority, certificate, key)
         if username:
             self._client.username_pw_set(username, password)
         self._client.on_connect = lambda client, *_: client.subscribe(self._topics, 1)

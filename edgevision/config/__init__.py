@@ -6,10 +6,12 @@ in `sections`, and then what no single value shows (`checks`). Nothing is opened
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgevision import documents
+from edgevision import documents, model_store
+from edgevision._version import __version__
 from edgevision.config.checks import cross_check
 from edgevision.config.secrets import Secrets
 from edgevision.config.sections import (
@@ -21,6 +23,7 @@ from edgevision.config.sections import (
     MqttSection,
     RuleSection,
     SnapshotSection,
+    SupervisionSection,
 )
 from edgevision.environment import variables
 from edgevision.errors import ConfigError, Fault
@@ -34,6 +37,8 @@ __all__ = [
     "MqttSection",
     "RuleSection",
     "SnapshotSection",
+    "SupervisionSection",
+    "digest",
     "from_document",
     "load",
 ]
@@ -64,3 +69,15 @@ def from_document(document: documents.Document, *, folder: Path, environ: Mappin
     if found or config is None:
         raise ConfigError(document.file, found)
     return config
+
+
+def digest(config: Config) -> str:
+    """What a start depends on, in hex: our version, the config's values, and the models' manifests with their digests.
+
+    Raises:
+        EdgevisionError: a model has gone since the config was loaded.
+    """
+    parts = [__version__.encode(), repr(config).encode()]
+    folders = [model_store.find(section.model, config.models_dir) for section in config.models.values()]
+    parts += [folder.manifest.model_dump_json().encode() for folder in folders]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

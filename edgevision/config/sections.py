@@ -198,6 +198,21 @@ class MqttSection(mqtt.Options):
         )
 
 
+class SupervisionSection(_Section):
+    """When a part counts as stuck, and what is done about parts that crash."""
+
+    inference_deadline_s: Annotated[float, Field(ge=0.1, le=3600)] | None = None
+    """One frame in a model's hands for longer is stuck; without it, 20 times the warm inference, and at least 10 s."""
+    publish_deadline_s: Annotated[float, Field(ge=1, le=3600)] = 300.0
+    """A sink's thread that does not go round for so long is stuck (for mqtt at least connect_timeout_s + 120 s)."""
+    start_deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 900.0
+    """A start, or a reload, may take so long: a runtime may build its engine for minutes."""
+    stop_deadline_s: Annotated[float, Field(ge=1, le=600)] = 20.0
+    """What waits is delivered within this after SIGTERM; the rest is counted as dropped."""
+    safe_mode_after: Annotated[int, Field(ge=0, le=100)] = 3
+    """After so many crashes in a row, the part that crashes is left out; 0 is never."""
+
+
 class LoggingSection(_Section):
     """Log lines on standard error."""
 
@@ -217,6 +232,7 @@ class Config(_Section):
     models: Annotated[dict[Name, ModelSection], Field(min_length=1)]
     cameras: Annotated[list[CameraSection], Field(min_length=1, max_length=64)]
     logging: LoggingSection = LoggingSection()
+    supervision: SupervisionSection = SupervisionSection()
 
     @model_validator(mode="after")
     def _somewhere_to_publish(self) -> Config:

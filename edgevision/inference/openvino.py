@@ -256,7 +256,11 @@ def own_words(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not re.match(_PLACE, line)]
     useful = [line for line in told if line.startswith("-- ")] or told or lines
-    return "OpenVINO says: " + first_sentence(ValueError(useful[0].removeprefix("-- ")))
+    words = "OpenVINO says: " + first_sentence(ValueError(useful[0].removeprefix("-- ")))
+    if "can't protect" in words:
+        # It makes its kernels at run time, and a hardened service may not (systemd.exec(5)).
+        words += "; under systemd it needs MemoryDenyWriteExecute=no: systemctl edit edgevision"
+    return words
 
 
 _PLACE = r"Exception from \S+:\d+:$|Check '.*' failed at \S+:\d+:$|FrontEnd API failed|While validating"

@@ -159,6 +159,8 @@ class Composer:
         cameras: Sequence[str] = (),
         models: Mapping[str, ModelStatus] | None = None,
         will: bool = False,
+        safe_mode: str | None = None,
+        clock_synchronised: bool | None = None,
     ) -> Message:
         """The daemon's state; `will` makes the one that the broker keeps for when we vanish."""
         fields = {
@@ -168,6 +170,8 @@ class Composer:
             "version": self._version,
             "cameras": list(cameras),
             "models": dict(models or {}),
+            "safe_mode": safe_mode,
+            "clock_synchronised": clock_synchronised,
         }
         return self._message("status", DeviceStatusPayload, fields, seq=WILL_SEQ if will else None)
 
@@ -178,9 +182,16 @@ class Composer:
         cameras: Mapping[str, CameraTelemetry],
         sinks: Mapping[str, SinkTelemetry],
         process: ProcessTelemetry,
+        clock_synchronised: bool | None = None,
     ) -> Message:
         """How the daemon is doing."""
-        fields = {"interval_s": interval_s, "cameras": dict(cameras), "sinks": dict(sinks), "process": process}
+        fields = {
+            "interval_s": interval_s,
+            "cameras": dict(cameras),
+            "sinks": dict(sinks),
+            "process": process,
+            "clock_synchronised": clock_synchronised,
+        }
         return self._message("telemetry", TelemetryPayload, fields)
 
     def image(

@@ -189,6 +189,10 @@ class DeviceStatusPayload(Envelope):
     cameras: list[str] = []
     models: dict[str, ModelStatus] = {}
     """By the name the config gives them."""
+    safe_mode: str | None = None
+    """What was left out after repeated crashes, and why; null where everything runs."""
+    clock_synchronised: bool | None = None
+    """Whether the wall clock behind every timestamp is set by somebody who knows; null where it cannot be told."""
 
 
 class StageSummary(_Payload):
@@ -248,6 +252,8 @@ class TelemetryPayload(Envelope):
     cameras: dict[str, CameraTelemetry]
     sinks: dict[str, SinkTelemetry]
     process: ProcessTelemetry
+    clock_synchronised: bool | None = None
+    """As in the device's status."""
 
 
 PAYLOADS: Mapping[str, type[Envelope]] = {

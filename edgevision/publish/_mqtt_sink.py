@@ -119,9 +119,14 @@ class MqttSink:
         self._queue.close()
         self._report.drops(self._queue, at_once=True)
 
+    def _beat(self) -> None:
+        if self._context.progress is not None:
+            self._context.progress.enter("its work with the broker")
+
     def _run(self) -> None:
         try:
             while self._has_time():
+                self._beat()
                 last = self._closing.is_set()
                 delay_s = self._connect_and_serve()
                 if self._closing.is_set() and (last or not len(self._queue)):
@@ -129,6 +134,7 @@ class MqttSink:
                 self._queue.drop_expired()
                 self._report.drops(self._queue)
                 if delay_s:
+                    self._beat()
                     self._clock.wait(self._closing, delay_s)
         finally:
             self._connected = False
@@ -207,6 +213,7 @@ class MqttSink:
         proved = False
         self._welcome(link, up_ns)
         while True:
+            self._beat()
             if not self._has_time():
                 link.hang_up(_HANG_UP_S)
                 return

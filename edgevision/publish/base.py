@@ -29,6 +29,18 @@ class SinkStats:
     """In words, for people: `connected to 10.0.0.5:1883 (MQTT 5)`, `connection refused; next try in 4 s`."""
 
 
+class Progress(Protocol):
+    """A thread's place on the daemon's progress board."""
+
+    def enter(self, doing: str) -> None:
+        """Begin a round of what the thread does; one that lasts for minutes counts as stuck."""
+        ...
+
+    def idle(self) -> None:
+        """Wait for something to do, for as long as it takes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkContext:
     """What every sink is told beside its own options."""
@@ -39,6 +51,8 @@ class SinkContext:
     will: Callable[[], Message] | None = None
     """Makes the message that the broker sends when we vanish (last will)."""
     clock: Clock = SYSTEM_CLOCK
+    progress: Progress | None = None
+    """Told by a sink's own thread of every round, so that one that hangs is noticed."""
 
 
 class Sink(Protocol):

@@ -66,6 +66,7 @@ class JsonlSink:
         """Start the writer; the file is opened with the first message."""
         self._options = options
         self._clock = context.clock
+        self._progress = context.progress
         self._queue = BoundedQueue(max_messages=options.queue_size, max_bytes=options.queue_bytes, clock=self._clock)
         self._report = Report(log=_log, name="jsonl", clock=self._clock)
         self._file: io.FileIO | None = None
@@ -107,10 +108,14 @@ class JsonlSink:
             while True:
                 self._wake.clear()
                 while (entry := self._queue.get()) is not None:
+                    if self._progress is not None:
+                        self._progress.enter(f"writing to {self._options.path}")
                     self._deliver(entry.message)
                 self._report.drops(self._queue)
                 if self._closing.is_set():
                     return
+                if self._progress is not None:
+                    self._progress.idle()
                 self._clock.wait(self._wake, _TELL_DROPS_S)
         finally:
             self._close_file()

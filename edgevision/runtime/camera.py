@@ -86,7 +86,7 @@ class Camera:
         self._last_frame_ns = clock.monotonic_ns()
         self._next_sequence = 0
         self._blind = False  # the model fails on this camera's frames, although they arrive
-        self._thread = threading.Thread(target=self._read_for_ever, name=f"camera-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._read_for_ever, name=f"camera:{name}", daemon=True)
 
     def start(self) -> None:
         """Begin reading."""

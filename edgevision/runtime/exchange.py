@@ -44,13 +44,13 @@ class FrameExchange:
             wait: True waits for the place to be free (files); False takes the place of an older frame (live).
 
         Returns:
-            False when the exchange is closed, and the frame was not taken.
+            False when the exchange is closed or the camera was removed, and the frame was not taken.
         """
         camera = captured.frame.camera
         with self._filled:
-            while wait and self._waiting[camera] is not None and not self._closed:
+            while wait and self._waiting.get(camera) is not None and not self._closed:
                 self._emptied.wait()
-            if self._closed:
+            if self._closed or camera not in self._waiting:
                 return False
             if self._waiting[camera] is not None:
                 self._dropped[camera] += 1
@@ -72,13 +72,28 @@ class FrameExchange:
                 self._filled.wait()
         return None
 
+    def add(self, camera: str) -> None:
+        """A place for one more camera, at the end of the ring."""
+        with self._filled:
+            self._waiting[camera] = None
+            self._dropped[camera] = 0
+            self._ring.append(camera)
+
+    def remove(self, camera: str) -> None:
+        """Take a camera's place away; its reader is let go, and a frame that waited is given up."""
+        with self._filled:
+            self._waiting.pop(camera, None)
+            if camera in self._ring:
+                self._ring.remove(camera)
+            self._emptied.notify_all()
+
     def dropped(self, camera: str) -> int:
         """How many frames of a camera gave way to newer ones."""
         return self._dropped[camera]
 
     def is_waiting(self, camera: str) -> bool:
         """Whether a frame of this camera waits for the model."""
-        return self._waiting[camera] is not None
+        return self._waiting.get(camera) is not None
 
     def close(self) -> None:
         """Let everyone go: `put` and `take` return at once from now on."""

@@ -1,37 +1,52 @@
-"""The daemon: builds everything from a config, keeps it going, and tells the world how it is.
+"""The daemon: builds everything from a config, keeps it going, takes over a new config, and ends it in order.
 
 Order matters and is written down once, here. Up: sinks first, so that a start that fails can still say so; then models,
-warm before anything is called ready; then cameras. Down: cameras, models, snapshots, then a last word, then the sinks.
+warm before anything is called ready; then cameras. Down: cameras, models, snapshots, then a last word, then the sinks. A
+reload makes what is new before it touches what runs, so that a config that cannot be taken over changes nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 
-from edgevision import assembly
-from edgevision._version import __version__
 from edgevision.clock import SYSTEM_CLOCK, Clock
-from edgevision.config import CameraSection, Config
+from edgevision.config import Config
 from edgevision.errors import EdgevisionError
-from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus, SinkTelemetry
-from edgevision.pipeline import Model
-from edgevision.publish.base import Sink, SinkContext
-from edgevision.runtime.camera import Camera, CameraStatus
-from edgevision.runtime.exchange import FrameExchange
-from edgevision.runtime.metrics import ProcessMeter
-from edgevision.runtime.snapshots import Snapshots
-from edgevision.runtime.worker import ModelWorker, Station
-from edgevision.types import Message
+from edgevision.messages import CameraTelemetry, DeviceState
+from edgevision.publish.base import Sink
+from edgevision.runtime.changes import Changes, compare
+from edgevision.runtime.crashes import GOOD_AFTER_S, CrashJournal, SafeMode
+from edgevision.runtime.device import Device
+from edgevision.runtime.group import ModelGroup, sections_of
+from edgevision.runtime.loading import Loaded, Loader
+from edgevision.runtime.progress import Board, Stuck
+from edgevision.runtime.systemd import Notifier
+from edgevision.runtime.watchman import Watchman
+from edgevision.runtime.worker import Station
 
 _log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.5
 """How often cameras are looked at for silence: a stall is noticed this much after its limit at the latest."""
+MAIN_LIMIT_S = 60.0
+"""How long one round of the supervision may take."""
+PART_STOP_S = 5.0
+"""What a part that a reload ends may take; one that hangs is left behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """How a new config comes: somebody sets `requested`, and the service loads it in its own time."""
+
+    requested: threading.Event
+    load: Callable[[], tuple[Config, SafeMode]]
+    """EdgevisionError from it is a config that is refused."""
 
 
 class Service:
@@ -43,30 +58,39 @@ class Service:
         *,
         clock: Clock = SYSTEM_CLOCK,
         extra_sinks: Mapping[str, Sink] | None = None,
+        notifier: Notifier | None = None,
+        journal: CrashJournal | None = None,
+        safe_mode: SafeMode | None = None,
+        health_dir: Path | None = None,
     ) -> None:
-        """Opens nothing. `extra_sinks` get every message beside those of the config."""
-        self._config = config
+        """Opens nothing.
+
+        Args:
+            config: the whole, with what safe mode leaves out.
+            clock: the time.
+            extra_sinks: get every message beside those of the config.
+            notifier: the line to systemd; by default to nobody.
+            journal: where crashes are counted; by default nowhere.
+            safe_mode: what is left out.
+            health_dir: where the watchman writes its file.
+        """
+        self._safe_mode = safe_mode or SafeMode()
+        self._whole = config
+        self._config = self._safe_mode.apply(config)
         self._clock = clock
-        mqtt = config.mqtt
-        self._telemetry_interval_s = mqtt.telemetry.interval_s if mqtt else 10.0
-        self._composer = Composer(
-            topic=mqtt.topic if mqtt else "edgevision",
-            device=config.device,
-            version=__version__,
-            deliveries=mqtt.deliveries if mqtt else Deliveries(),
-            clock=clock,
+        self._notifier = notifier or Notifier()
+        self._journal = journal
+        self._board = Board(clock)
+        self._main = self._board.part("main", limit_s=MAIN_LIMIT_S)
+        self._extra_sinks = dict(extra_sinks or {})
+        self._device = Device(config, clock=clock, board=self._board, extra_sinks=self._extra_sinks)
+        self._device.safe_mode = self._safe_mode.reason or None
+        self._groups: dict[str, ModelGroup] = {}
+        self._watchman = Watchman(
+            self._board, notifier=self._notifier, clock=clock, last_words=self._last_words, health_dir=health_dir
         )
-        self._sinks: dict[str, Sink] = dict(extra_sinks or {})
-        self._models: dict[str, Model] = {}
-        self._workers: dict[str, ModelWorker] = {}
-        self._exchanges: dict[str, FrameExchange] = {}
-        self._stations: dict[str, Station] = {}
-        self._sections: dict[str, CameraSection] = {camera.name: camera for camera in config.cameras}
-        self._state: DeviceState = "starting"
-        self._reason = "models are being loaded"
-        self._since_ns = clock.time_ns()
-        self._meter = ProcessMeter(clock)
-        self._telemetry_at_ns = clock.monotonic_ns()
+        self._started_ns = clock.monotonic_ns()
+        self._told_good = False
 
     def start(self) -> None:
         """Load everything and begin.
@@ -77,217 +101,214 @@ class Service:
         """
         # OpenCV's own threads cost more than they give on pictures of a camera's size, and would compete with inference.
         cv2.setNumThreads(1)
+        self._main.enter("the start", limit_s=self._config.supervision.start_deadline_s)
+        self._watchman.start()
         try:
-            self._sinks |= assembly.make_sinks(self._config, self._sink_context)
-            self._announce("starting", "models are being loaded")
-            self._load_models()
-            self._make_cameras()
+            self._begin()
         except EdgevisionError as failure:
-            self._end(f"failed to start: {str(failure).splitlines()[0]}")
+            reason = str(failure).splitlines()[0]
+            if self._journal is not None:
+                self._journal.end("failed", reason=reason)
+            self._end(f"failed to start: {reason}")
+            self._watchman.stop()
             raise
-        for worker in self._workers.values():
-            worker.start()
-        for station in self._stations.values():
-            station.camera.start()
+        if self._journal is not None:
+            self._journal.running()
+        self._main.enter("supervision")
+        self._notifier.ready()
+
+    def _begin(self) -> None:
+        self._device.open_sinks(self._config)
+        self._announce("starting", "models are being loaded")
+        for name in self._config.models:
+            if not sections_of(name, self._whole.cameras):
+                _log.warning("model is used by no camera and is not loaded", extra={"fields": {"model": name}})
+        loaded = self._loader().load(self._config, self._config.models)
+        for camera in self._whole.cameras:
+            if self._safe_mode.leaves_out(camera.name, camera.model):
+                self._device.left_out(camera.name)
+        for name, new in loaded.items():
+            self._start_group(name, new)
         self._announce("online", "running")
 
-    def wait(self, stopping: threading.Event) -> None:
-        """Watch over the cameras and send telemetry until `stopping` is set or every source has ended."""
+    def _start_group(self, name: str, loaded: Loaded) -> None:
+        self._device.models[name] = loaded.model
+        self._groups[name] = group = self._loader().group(self._config, name, loaded)
+        group.start()
+
+    def wait(self, stopping: threading.Event, *, reload: Reload | None = None) -> None:
+        """Watch over everything until `stopping` is set or every source has ended.
+
+        Args:
+            stopping: set from outside, such as by a signal.
+            reload: how a new config is asked for.
+        """
         while not self._clock.wait(stopping, CHECK_EVERY_S):
-            for station in self._stations.values():
-                station.camera.check_stalled()
-            if self._clock.monotonic_ns() - self._telemetry_at_ns >= self._telemetry_interval_s * 1e9:
+            self._main.enter("supervision")
+            if reload is not None and reload.requested.is_set():
+                reload.requested.clear()
+                self._take_over(reload)
+            for group in self._groups.values():
+                group.check_stalled()
+            if self._device.telemetry_is_due():
                 self.send_telemetry()
-            if all(self._has_ended(name) for name in self._stations):
+            self._tell_status()
+            if self._groups and all(group.has_ended() for group in self._groups.values()):
                 _log.info("every source has ended")
                 return
 
-    def _has_ended(self, name: str) -> bool:
-        waiting = self._exchanges[self._sections[name].model].is_waiting(name)
-        return self._stations[name].camera.stopped.is_set() and not waiting
-
     def stop(self, reason: str = "stopped") -> None:
-        """End everything in order; nothing is left running but what hangs, and that is said."""
-        self._announce("stopping", reason)
-        for station in self._stations.values():
-            station.camera.stop()
-        for worker in self._workers.values():
-            if not worker.stop(timeout_s=10.0):
-                _log.error("inference hangs and is left behind", extra={"fields": {"model": worker.model.name}})
-        for name, station in self._stations.items():
-            if not station.camera.join(timeout_s=5.0):
-                _log.error("camera reader hangs and is left behind", extra={"fields": {"camera": name}})
-            if station.snapshots is not None:
-                station.snapshots.close()
-        if self._stations:
-            self.send_telemetry()
-        for model in self._models.values():
-            model.close()
-        self._end(reason)
+        """End everything in order, within the config's `stop_deadline_s`; what hangs is left behind, and that is said."""
+        limit_s = self._config.supervision.stop_deadline_s
+        # Above the limit of the drain: each of the parts that are closed at the very end has a shortest time of its own.
+        self._main.enter("the end", limit_s=limit_s + 10.0)
+        self._notifier.stopping()
+        self._wind_down(reason, limit_s)
+        if self._journal is not None:
+            self._journal.end("clean", reason=reason)
+        self._watchman.stop()
 
-    def _end(self, reason: str) -> None:
+    def _wind_down(self, reason: str, limit_s: float, keep: Collection[str] = ()) -> None:
+        end_ns = self._clock.monotonic_ns() + int(limit_s * 1e9)
+
+        def left_s() -> float:
+            return max(0.0, (end_ns - self._clock.monotonic_ns()) / 1e9)
+
+        self._announce("stopping", reason)
+        for group in self._groups.values():
+            group.ask_to_stop()
+        # Half is kept for the sinks: what was seen is worth more than a thread that hangs.
+        for group in self._groups.values():
+            group.stop(lambda: max(0.0, left_s() - limit_s / 2))
+        if self._groups:
+            self.send_telemetry()
+        self._end(reason, left_s, keep)
+
+    def _end(self, reason: str, left_s: Callable[[], float] = lambda: PART_STOP_S, keep: Collection[str] = ()) -> None:
         self._announce("offline", reason)
-        for sink in self._sinks.values():
-            sink.close()
+        self._device.close_sinks(left_s, keep=keep)
 
     @property
     def stations(self) -> Mapping[str, Station]:
         """The cameras at work, by name."""
-        return self._stations
+        return {name: station for group in self._groups.values() for name, station in group.stations.items()}
 
     @property
     def sinks(self) -> Mapping[str, Sink]:
         """Where messages go, by name."""
-        return self._sinks
-
-    def _publish(self, message: Message, *, but_not: str | None = None) -> None:
-        for name, sink in self._sinks.items():
-            if name != but_not:
-                sink.publish(message)
-
-    def _announce(self, state: DeviceState, reason: str) -> None:
-        if state != self._state:
-            self._since_ns = self._clock.time_ns()
-        self._state, self._reason = state, reason
-        _log.info("device state", extra={"fields": {"state": state, "reason": reason}})
-        if self._composer.deliveries.status.enabled:
-            self._publish(self._device_status())
-
-    def _device_status(self) -> Message:
-        return self._composer.device_status(
-            state=self._state,
-            since_ns=self._since_ns,
-            reason=self._reason,
-            cameras=list(self._sections),
-            models={name: _model_status(model) for name, model in self._models.items()},
-        )
-
-    def _sink_context(self, name: str) -> SinkContext:
-        return SinkContext(
-            device=self._config.device, birth=partial(self._birth, name), will=self._will, clock=self._clock
-        )
-
-    def _birth(self, sink: str) -> Message:
-        """The status that a sink sends on each connection; the others get it too, so that no count has a gap."""
-        message = self._device_status()
-        self._publish(message, but_not=sink)
-        return message
-
-    def _will(self) -> Message:
-        return self._composer.device_status(
-            state="offline",
-            since_ns=self._clock.time_ns(),
-            reason="the connection was lost without a word (last will)",
-            cameras=list(self._sections),
-            will=True,
-        )
-
-    def _load_models(self) -> None:
-        for name, section in self._config.models.items():
-            cameras = [camera for camera in self._config.cameras if camera.model == name]
-            if not cameras:
-                _log.warning("model is used by no camera and is not loaded", extra={"fields": {"model": name}})
-                continue
-            settings = assembly.settings_for(section, cameras)
-            model = assembly.load_model(section.model, settings=settings, models_dir=self._config.models_dir)
-            self._models[name] = model
-            fields = {
-                "model": model.name,
-                "version": model.manifest.version,
-                "backend": model.backend_name,
-                "threads": model.threads,
-                "proved": model.manifest.proved,
-            }
-            _log.info("model is ready", extra={"fields": fields})
-
-    def _make_cameras(self) -> None:
-        for name, model in self._models.items():
-            sections = [camera for camera in self._config.cameras if camera.model == name]
-            exchange = FrameExchange(section.name for section in sections)
-            stations = {section.name: self._make_station(section, model, exchange) for section in sections}
-            self._exchanges[name] = exchange
-            self._stations |= stations
-            self._workers[name] = ModelWorker(
-                model,
-                exchange=exchange,
-                stations=stations,
-                composer=self._composer,
-                publish=self._publish,
-                clock=self._clock,
-            )
-
-    def _make_station(self, section: CameraSection, model: Model, exchange: FrameExchange) -> Station:
-        status = CameraStatus(section.name, clock=self._clock, on_change=self._camera_changed)
-        camera = Camera(
-            section.name,
-            make_source=partial(assembly.make_source, section, clock=self._clock),
-            exchange=exchange,
-            status=status,
-            # A camera that is asked for one frame a minute is not stalled after ten seconds.
-            stall_after_s=max(section.stall_after_s, 2.5 / section.fps if section.fps else 0.0),
-            clock=self._clock,
-        )
-        status.set("starting", "the source is being opened")
-        snapshots = None
-        if section.snapshot is not None:
-            snapshots = Snapshots(
-                section.snapshot, camera=section.name, composer=self._composer, publish=self._publish, clock=self._clock
-            )
-        return Station(camera=camera, scene=assembly.make_scene(section, model.labels), snapshots=snapshots)
-
-    def _camera_changed(self, status: CameraStatus) -> None:
-        if self._composer.deliveries.status.enabled:
-            message = self._composer.camera_status(
-                status.name, state=status.state, since_ns=status.since_ns, reason=status.reason
-            )
-            self._publish(message)
+        return self._device.sinks
 
     def send_telemetry(self) -> None:
         """Publish the counts now, and begin a new interval."""
-        now_ns = self._clock.monotonic_ns()
-        interval_s = max((now_ns - self._telemetry_at_ns) / 1e9, 1e-3)
-        self._telemetry_at_ns = now_ns
-        cameras = {name: self._camera_telemetry(name, interval_s) for name in self._stations}
-        sinks = {}
-        for name, sink in self._sinks.items():
-            stats = sink.stats
-            sinks[name] = SinkTelemetry(
-                sent=stats.sent,
-                dropped=stats.dropped,
-                queued=stats.queued,
-                connected=stats.connected,
-                state=stats.state,
-            )
-        if self._composer.deliveries.telemetry.enabled:
-            message = self._composer.telemetry(
-                interval_s=round(interval_s, 3), cameras=cameras, sinks=sinks, process=self._meter.read()
-            )
-            self._publish(message)
 
-    def _camera_telemetry(self, name: str, interval_s: float) -> CameraTelemetry:
-        station = self._stations[name]
-        camera = station.camera
-        frames, stages = camera.window.summary()
-        return CameraTelemetry(
-            state=camera.status.state,
-            captured=camera.captured,
-            processed=camera.processed,
-            dropped=self._exchanges[self._sections[name].model].dropped(name),
-            unreadable=camera.unreadable,
-            failed=camera.failed,
-            restarts=camera.restarts,
-            snapshots_dropped=station.snapshots.dropped if station.snapshots else 0,
-            fps=round(frames / interval_s, 2),
-            stages_ms=stages,
+        def counts(interval_s: float) -> dict[str, CameraTelemetry]:
+            return {name: told for group in self._groups.values() for name, told in group.telemetry(interval_s).items()}
+
+        self._device.telemetry(counts)
+
+    def _announce(self, state: DeviceState, reason: str) -> None:
+        self._device.announce(state, reason)
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        """Our state in words, for systemd; the journal learns of a run that was good."""
+        states = [station.camera.status.state for station in self.stations.values()]
+        words = [f"{self._device.state}: {self._device.reason}"]
+        if states:
+            words.append(f"{states.count('live')} of {len(states)} cameras live")
+        words += [f"safe mode {self._safe_mode.reason}"] if self._safe_mode.parts else []
+        self._notifier.status("; ".join(words))
+        lasted_s = (self._clock.monotonic_ns() - self._started_ns) / 1e9
+        if self._journal is not None and not self._told_good and lasted_s > GOOD_AFTER_S:
+            self._told_good = True
+            self._journal.good()
+
+    def _last_words(self, stuck: Stuck) -> None:
+        """Called by the watchman, just before it ends the process."""
+        if self._journal is not None:
+            part = stuck.part if stuck.part.startswith(("model:", "camera:")) else None
+            self._journal.end("stuck", reason=str(stuck), part=part)
+        self._device.announce("offline", f"restarts: {stuck}")
+        self._device.close_sinks(lambda: 2.0)
+
+    def _loader(self) -> Loader:
+        return Loader(
+            composer=self._device.composer,
+            publish=self._device.publish,
+            clock=self._clock,
+            board=self._board,
+            journal=self._journal,
         )
 
+    def _take_over(self, reload: Reload) -> None:
+        """A new config was asked for: take it over, or say why not and run on."""
+        self._main.enter("a reload", limit_s=self._config.supervision.start_deadline_s)
+        self._notifier.reloading()
+        try:
+            whole, safe_mode = reload.load()
+            changes = self._change_to(whole, safe_mode)
+        except EdgevisionError as failure:
+            faults = str(failure).splitlines()
+            for fault in faults:
+                _log.error("new config refused; the old one runs on", extra={"fields": {"fault": fault}})
+            self._announce(
+                "online", f"running with the old config; the new one was refused: {'; '.join(faults)[:2000]}"
+            )
+        else:
+            self._announce("online", f"running; a new config was taken over: {changes}")
+        if self._journal is not None:
+            self._journal.running()
+        self._notifier.ready()
+        self._main.enter("supervision")
 
-def _model_status(model: Model) -> ModelStatus:
-    return ModelStatus(
-        name=model.name,
-        version=model.manifest.version,
-        sha256=model.sha256,
-        backend=model.backend_name,
-        threads=model.threads,
-        proof=model.manifest.metrics,
-    )
+    def _change_to(self, whole: Config, safe_mode: SafeMode) -> Changes:
+        config = safe_mode.apply(whole)
+        changes = compare(self._config, config)
+        if changes.identity:
+            self._restart(whole, safe_mode, str(changes))
+            return changes
+        loaded = self._loader().load(config, sorted(changes.models))
+        try:
+            self._device.replace_sinks(config, mqtt=changes.mqtt, sinks=changes.sinks)
+        except EdgevisionError:
+            for new in loaded.values():
+                new.model.close()
+            raise
+        self._end_parts(changes)
+        self._remember(whole, safe_mode)
+        for name, new in loaded.items():
+            self._start_group(name, new)
+        for group in self._groups.values():
+            for section in sections_of(group.name, config.cameras):
+                if section.name in changes.cameras:
+                    group.add(section).start()
+        return changes
+
+    def _end_parts(self, changes: Changes) -> None:
+        for name in sorted((changes.models | changes.gone_models) & self._groups.keys()):
+            self._groups.pop(name).stop(lambda: PART_STOP_S)
+            self._device.models.pop(name, None)
+        for group in self._groups.values():
+            for name in sorted(changes.gone_cameras & group.stations.keys()):
+                group.remove(name, timeout_s=PART_STOP_S)
+
+    def _restart(self, whole: Config, safe_mode: SafeMode, reason: str) -> None:
+        """Every part anew, in this process; where the new config cannot be started, the old one is again."""
+        before = (self._whole, self._safe_mode)
+        self._wind_down(reason, self._config.supervision.stop_deadline_s, keep=self._extra_sinks.keys())
+        try:
+            self._remember(whole, safe_mode, anew=True)
+            self._begin()
+        except EdgevisionError:
+            self._device.close_sinks(lambda: PART_STOP_S, keep=self._extra_sinks.keys())
+            self._remember(*before, anew=True)
+            self._begin()
+            raise
+
+    def _remember(self, whole: Config, safe_mode: SafeMode, *, anew: bool = False) -> None:
+        self._whole, self._safe_mode, self._config = whole, safe_mode, safe_mode.apply(whole)
+        if anew:
+            self._groups = {}
+            self._device = Device(whole, clock=self._clock, board=self._board, extra_sinks=self._extra_sinks)
+        self._device.cameras = [camera.name for camera in whole.cameras]
+        self._device.safe_mode = safe_mode.reason or None

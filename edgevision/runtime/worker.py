@@ -13,6 +13,7 @@ from edgevision.messages import CameraState, Composer, ModelRef
 from edgevision.pipeline import Model, Scene
 from edgevision.runtime.camera import Camera
 from edgevision.runtime.exchange import Captured, FrameExchange
+from edgevision.runtime.progress import Part
 from edgevision.runtime.snapshots import Snapshots
 from edgevision.types import Message
 
@@ -40,8 +41,9 @@ class ModelWorker:
         composer: Composer,
         publish: Callable[[Message], None],
         clock: Clock,
+        part: Part,
     ) -> None:
-        """`stations` by camera name; `publish` must not block."""
+        """`stations` by camera name, may change while it works; `publish` must not block; `part` is told of each frame."""
         self.model = model
         self._reference = ModelRef(name=model.name, version=model.manifest.version, sha256=model.sha256)
         self._exchange = exchange
@@ -49,21 +51,31 @@ class ModelWorker:
         self._composer = composer
         self._publish = publish
         self._clock = clock
-        self._thread = threading.Thread(target=self._work, name=f"model-{model.name}", daemon=True)
+        self._part = part
+        self._ending = False
+        self._thread = threading.Thread(target=self._work, name=part.name, daemon=True)
 
     def start(self) -> None:
         """Begin looking."""
         self._thread.start()
+        self._part.ended = self._has_died
 
     def stop(self, timeout_s: float) -> bool:
         """End after the frame in hand; False when the inference hangs."""
+        self._ending = True
         self._exchange.close()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _has_died(self) -> bool:
+        return not self._ending and not self._thread.is_alive()
+
     def _work(self) -> None:
         while (captured := self._exchange.take()) is not None:
-            station = self._stations[captured.frame.camera]
+            station = self._stations.get(captured.frame.camera)
+            if station is None:
+                continue  # taken away by a reload while its last frame waited
+            self._part.enter("inference")
             try:
                 self.look(captured, station)
             except InferenceError as failure:
@@ -71,6 +83,8 @@ class ModelWorker:
             except Exception as failure:  # noqa: BLE001  the top of this thread: one bad frame must not blind every camera of the model
                 _log.exception("frame failed unexpectedly", extra={"fields": {"camera": station.camera.name}})
                 station.camera.model_failed(f"model {self.model.name}: internal error: {failure!r}")
+            finally:
+                self._part.idle()
 
     def look(self, captured: Captured, station: Station) -> None:
         """One frame, all the way to the sinks."""
@@ -81,6 +95,7 @@ class ModelWorker:
         before_events_ns = now()
         events = station.scene.update(frame, predictions)
         before_publish_ns = now()
+        self._part.enter("publishing")
         times = replace(times, events_ns=before_publish_ns - before_events_ns)
         # A frame that was taken while the model failed is a good frame now that it has been looked at.
         state: CameraState = "live" if captured.state == "failed" else captured.state

@@ -195,6 +195,22 @@ def test_a_password_is_in_no_text_of_the_config(tmp_path):
     assert all("hunter2" not in fault.problem for fault in broken)
 
 
+def test_secrets_come_from_the_folder_that_systemd_hands_over(tmp_path):
+    """LoadCredential= puts them into a folder of its own, which the service's environment names."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "edgevision.mqtt-username").write_text("box\n")
+    (folder / "edgevision.mqtt-password").write_text("s3cret\n")
+    (folder / "edgevision.camera-url").write_text("rtsp://user:pass@cam/1\n")
+    own = "${CREDENTIALS_DIRECTORY}/edgevision."
+    text = GOOD.replace("url: rtsp://cam/1", f"url_file: '{own}camera-url'").replace(
+        "  topic: acme/line3", f"  username_file: {own}mqtt-username\n  password_file: {own}mqtt-password"
+    )
+    loaded = load(tmp_path, text, CREDENTIALS_DIRECTORY=str(folder))
+    assert loaded.cameras[0].source.options.url == "rtsp://user:pass@cam/1"
+    assert (loaded.mqtt.username, loaded.mqtt.password_file) == ("box", folder / "edgevision.mqtt-password")
+
+
 def test_a_secret_file_that_is_missing(tmp_path):
     found = faults(tmp_path, GOOD.replace("url: rtsp://cam/1", "url_file: none"))
     assert any(fault.key == "cameras[0].source.url_file" and "No such file" in fault.problem for fault in found)

@@ -231,7 +231,7 @@ def test_a_model_that_fails_makes_its_cameras_failed_and_back_again(monkeypatch)
     sink = create_memory(MemoryOptions(), SinkContext(device="box"))
     service = Service(settings, extra_sinks={"kept": sink})
     service.start()
-    model = next(iter(service._models.values()))
+    model = service._groups["m"].model
     whole = model.run
     failed: list[int] = []
 

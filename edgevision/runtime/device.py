@@ -1,0 +1,197 @@
+"""The device's voice: its sinks, its state, and what it says of itself, so that the service itself only has to run things."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+from edgevision import assembly
+from edgevision._version import __version__
+from edgevision.clock import Clock
+from edgevision.config import Config
+from edgevision.errors import EdgevisionError
+from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus, SinkTelemetry
+from edgevision.pipeline import Model
+from edgevision.publish.base import Sink, SinkContext
+from edgevision.runtime.metrics import ProcessMeter
+from edgevision.runtime.progress import Board
+from edgevision.runtime.wall_clock import clock_synchronised
+from edgevision.types import Message
+
+_log = logging.getLogger(__name__)
+
+SHORTEST_CLOSE_S = 0.5
+"""What a sink gets to close in, even where the time for the end has run out."""
+REPLACED_CLOSE_S = 5.0
+"""What a sink that a reload replaces gets to deliver what waits."""
+MQTT_ROUND_S = 120.0
+"""More than the longest wait between two tries of the MQTT sink to connect."""
+
+
+class Device:
+    """Sinks, composer and state; made for one device and topic, and for as long as these stay."""
+
+    def __init__(self, config: Config, *, clock: Clock, board: Board, extra_sinks: Mapping[str, Sink]) -> None:
+        """Opens nothing; `extra_sinks` get every message beside those of the config, and are closed with them."""
+        mqtt = config.mqtt
+        self.composer = Composer(
+            topic=mqtt.topic if mqtt else "edgevision",
+            device=config.device,
+            version=__version__,
+            deliveries=mqtt.deliveries if mqtt else Deliveries(),
+            clock=clock,
+        )
+        self.sinks: dict[str, Sink] = dict(extra_sinks)
+        self._extra = frozenset(extra_sinks)
+        self.state: DeviceState = "starting"
+        self.reason = ""
+        self.safe_mode: str | None = None
+        self.cameras: list[str] = [camera.name for camera in config.cameras]
+        self.models: dict[str, Model] = {}
+        """By the config's names; what a status tells of them."""
+        self._config = config
+        self._clock = clock
+        self._board = board
+        self._since_ns = clock.time_ns()
+        self._meter = ProcessMeter(clock)
+        self._telemetry_at_ns = clock.monotonic_ns()
+
+    def open_sinks(self, config: Config) -> None:
+        """Make the config's sinks, but those that are open under the same name.
+
+        Raises:
+            EdgevisionError: one cannot be made.
+        """
+        self._config = config
+        self.composer.deliveries = config.mqtt.deliveries if config.mqtt else Deliveries()
+        own = self.sinks.keys() - self._extra
+        wanted = {"mqtt": None if "mqtt" in own else config.mqtt, "sinks": [] if own - {"mqtt"} else config.sinks}
+        self.sinks |= assembly.make_sinks(config.model_copy(update=wanted), self._sink_context)
+
+    def replace_sinks(self, config: Config, *, mqtt: bool, sinks: bool) -> None:
+        """Close what changed, delivering what waits, and open it as the new config has it.
+
+        Raises:
+            EdgevisionError: a new one cannot be made; the old ones are open again.
+        """
+        before = self._config
+        ending = {name for name in self.sinks.keys() - self._extra if (mqtt if name == "mqtt" else sinks)}
+        self.close_sinks(lambda: REPLACED_CLOSE_S, keep=self.sinks.keys() - ending)
+        try:
+            self.open_sinks(config)
+        except EdgevisionError:
+            self.open_sinks(before)
+            raise
+
+    def close_sinks(self, left_s: Callable[[], float], *, keep: Collection[str] = ()) -> None:
+        """Deliver what waits and close; `left_s` says how many seconds are left for all."""
+        for name in [name for name in self.sinks if name not in keep]:
+            # Out of the way first, so that nobody publishes to what ends: that would be counted as dropped there.
+            sink = self.sinks.pop(name)
+            sink.close(max(SHORTEST_CLOSE_S, left_s()))
+            self._board.remove(f"sink:{name}")
+
+    def publish(self, message: Message, *, but_not: str | None = None) -> None:
+        """To every sink."""
+        for name, sink in list(self.sinks.items()):
+            if name != but_not:
+                sink.publish(message)
+
+    def announce(self, state: DeviceState, reason: str) -> None:
+        """A new state, or a new reason for the same."""
+        if state != self.state:
+            self._since_ns = self._clock.time_ns()
+        self.state, self.reason = state, reason
+        _log.info("device state", extra={"fields": {"state": state, "reason": reason}})
+        if self.composer.deliveries.status.enabled:
+            self.publish(self._status())
+
+    def left_out(self, camera: str) -> None:
+        """A camera that safe mode leaves out says so: nobody looks."""
+        if self.composer.deliveries.status.enabled:
+            reason = f"safe mode: {self.safe_mode}"
+            self.publish(
+                self.composer.camera_status(camera, state="off", since_ns=self._clock.time_ns(), reason=reason)
+            )
+
+    def telemetry_is_due(self) -> bool:
+        """Whether the interval of telemetry is over."""
+        interval_s = self._config.mqtt.telemetry.interval_s if self._config.mqtt else 10.0
+        return self._clock.monotonic_ns() - self._telemetry_at_ns >= interval_s * 1e9
+
+    def telemetry(self, cameras: Callable[[float], dict[str, CameraTelemetry]]) -> None:
+        """Publish the counts now, and begin a new interval; `cameras` is given the old one's length in seconds."""
+        now_ns = self._clock.monotonic_ns()
+        interval_s = max((now_ns - self._telemetry_at_ns) / 1e9, 1e-3)
+        self._telemetry_at_ns = now_ns
+        counts = cameras(interval_s)
+        if not self.composer.deliveries.telemetry.enabled:
+            return
+        sinks = {}
+        for name, sink in self.sinks.items():
+            stats = sink.stats
+            sinks[name] = SinkTelemetry(
+                sent=stats.sent,
+                dropped=stats.dropped,
+                queued=stats.queued,
+                connected=stats.connected,
+                state=stats.state,
+            )
+        message = self.composer.telemetry(
+            interval_s=round(interval_s, 3),
+            cameras=counts,
+            sinks=sinks,
+            process=self._meter.read(),
+            clock_synchronised=clock_synchronised(),
+        )
+        self.publish(message)
+
+    def _status(self) -> Message:
+        return self.composer.device_status(
+            state=self.state,
+            since_ns=self._since_ns,
+            reason=self.reason,
+            cameras=self.cameras,
+            models={name: _model_status(model) for name, model in self.models.items()},
+            safe_mode=self.safe_mode,
+            clock_synchronised=clock_synchronised(),
+        )
+
+    def _sink_context(self, name: str) -> SinkContext:
+        limit_s = self._config.supervision.publish_deadline_s
+        if name == "mqtt" and self._config.mqtt is not None:
+            limit_s = max(limit_s, self._config.mqtt.connect_timeout_s + MQTT_ROUND_S)
+        return SinkContext(
+            device=self._config.device,
+            birth=partial(self._birth, name),
+            will=self._will,
+            clock=self._clock,
+            progress=self._board.part(f"sink:{name}", limit_s=limit_s),
+        )
+
+    def _birth(self, sink: str) -> Message:
+        """The status that a sink sends on each connection; the others get it too, so that no count has a gap."""
+        message = self._status()
+        self.publish(message, but_not=sink)
+        return message
+
+    def _will(self) -> Message:
+        return self.composer.device_status(
+            state="offline",
+            since_ns=self._clock.time_ns(),
+            reason="the connection was lost without a word (last will)",
+            cameras=self.cameras,
+            will=True,
+        )
+
+
+def _model_status(model: Model) -> ModelStatus:
+    return ModelStatus(
+        name=model.name,
+        version=model.manifest.version,
+        sha256=model.sha256,
+        backend=model.backend_name,
+        threads=model.threads,
+        proof=model.manifest.metrics,
+    )

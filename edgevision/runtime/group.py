@@ -1,0 +1,176 @@
+"""One model at work with the cameras that share it. Cameras join and leave while the model and the others go on.
+
+That is what lets a reload touch only what changed: a changed camera is taken out and put in again, and neither the warm model
+nor its neighbour's stream notices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from edgevision import assembly
+from edgevision.clock import Clock
+from edgevision.config import CameraSection
+from edgevision.messages import CameraTelemetry, Composer
+from edgevision.pipeline import Model
+from edgevision.runtime.camera import Camera, CameraStatus
+from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.progress import Board
+from edgevision.runtime.snapshots import Snapshots
+from edgevision.runtime.worker import ModelWorker, Station
+from edgevision.types import Message
+
+_log = logging.getLogger(__name__)
+
+
+class ModelGroup:
+    """A model, its thread, and its cameras."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        *,
+        composer: Composer,
+        publish: Callable[[Message], None],
+        clock: Clock,
+        board: Board,
+        deadline_s: float,
+    ) -> None:
+        """Nothing runs yet; `deadline_s` is how long one frame may take the model before it counts as stuck."""
+        self.name = name
+        """The config's name for the model."""
+        self.model = model
+        self.stations: dict[str, Station] = {}
+        self.sections: dict[str, CameraSection] = {}
+        self._composer = composer
+        self._publish = publish
+        self._clock = clock
+        self._board = board
+        self._exchange = FrameExchange(())
+        self._worker = ModelWorker(
+            model,
+            exchange=self._exchange,
+            stations=self.stations,
+            composer=composer,
+            publish=publish,
+            clock=clock,
+            part=board.part(f"model:{name}", limit_s=deadline_s),
+        )
+
+    def start(self) -> None:
+        """The model begins to look; cameras that were added begin to read."""
+        self._worker.start()
+        for station in self.stations.values():
+            station.camera.start()
+
+    def add(self, section: CameraSection) -> Camera:
+        """Make a camera and its place; it reads once it is started. Its frames and drops are counted from 0 again."""
+        status = CameraStatus(section.name, clock=self._clock, on_change=self._camera_changed)
+        camera = Camera(
+            section.name,
+            make_source=partial(assembly.make_source, section, clock=self._clock),
+            exchange=self._exchange,
+            status=status,
+            # A camera that is asked for one frame a minute is not stalled after ten seconds.
+            stall_after_s=max(section.stall_after_s, 2.5 / section.fps if section.fps else 0.0),
+            clock=self._clock,
+        )
+        status.set("starting", "the source is being opened")
+        snapshots = None
+        if section.snapshot is not None:
+            snapshots = Snapshots(
+                section.snapshot, camera=section.name, composer=self._composer, publish=self._publish, clock=self._clock
+            )
+        self._exchange.add(section.name)
+        scene = assembly.make_scene(section, self.model.labels)
+        self.sections[section.name] = section
+        self.stations[section.name] = Station(camera=camera, scene=scene, snapshots=snapshots)
+        part = self._board.part(f"camera:{section.name}", limit_s=0.0)
+        part.ended = partial(_has_died, camera)
+        return camera
+
+    def remove(self, name: str, *, timeout_s: float) -> None:
+        """Take a camera out; one whose reader hangs is left behind, and said."""
+        station = self.stations[name]
+        station.camera.stop()
+        self._exchange.remove(name)
+        self._close_station(name, timeout_s)
+        del self.stations[name], self.sections[name]
+
+    def ask_to_stop(self) -> None:
+        """The first half of `stop`, which takes no time: the cameras of all groups end side by side."""
+        for station in self.stations.values():
+            station.camera.stop()
+
+    def stop(self, left_s: Callable[[], float]) -> None:
+        """End in order; `left_s` says how many seconds are left for all that still has to end."""
+        self.ask_to_stop()
+        has_ended = self._worker.stop(timeout_s=left_s())
+        self._board.remove(f"model:{self.name}")
+        for name in self.stations:
+            self._close_station(name, left_s())
+        if has_ended:
+            self.model.close()
+        else:
+            _log.error("inference hangs and is left behind", extra={"fields": {"model": self.model.name}})
+
+    def _close_station(self, name: str, timeout_s: float) -> None:
+        station = self.stations[name]
+        self._board.remove(f"camera:{name}")
+        if not station.camera.join(timeout_s):
+            _log.error("camera reader hangs and is left behind", extra={"fields": {"camera": name}})
+        if station.snapshots is not None:
+            station.snapshots.close()
+
+    def has_ended(self) -> bool:
+        """Whether every source has ended and all their frames have been looked at."""
+        return all(
+            station.camera.stopped.is_set() and not self._exchange.is_waiting(name)
+            for name, station in self.stations.items()
+        )
+
+    def check_stalled(self) -> None:
+        """Look at every camera for silence."""
+        for station in self.stations.values():
+            station.camera.check_stalled()
+
+    def telemetry(self, interval_s: float) -> dict[str, CameraTelemetry]:
+        """Each camera's counts; begins a new interval."""
+        return {name: self._camera_telemetry(name, station, interval_s) for name, station in self.stations.items()}
+
+    def _camera_telemetry(self, name: str, station: Station, interval_s: float) -> CameraTelemetry:
+        camera = station.camera
+        frames, stages = camera.window.summary()
+        return CameraTelemetry(
+            state=camera.status.state,
+            captured=camera.captured,
+            processed=camera.processed,
+            dropped=self._exchange.dropped(name),
+            unreadable=camera.unreadable,
+            failed=camera.failed,
+            restarts=camera.restarts,
+            snapshots_dropped=station.snapshots.dropped if station.snapshots else 0,
+            fps=round(frames / interval_s, 2),
+            stages_ms=stages,
+        )
+
+    def _camera_changed(self, status: CameraStatus) -> None:
+        if self._composer.deliveries.status.enabled:
+            self._publish(
+                self._composer.camera_status(
+                    status.name, state=status.state, since_ns=status.since_ns, reason=status.reason
+                )
+            )
+
+
+def _has_died(camera: Camera) -> bool:
+    """A reader that has ended for good has said `off`; one that has ended without a word is a fault of ours."""
+    return camera.stopped.is_set() and camera.status.state != "off"
+
+
+def sections_of(model: str, cameras: Iterable[CameraSection]) -> list[CameraSection]:
+    """The cameras that the config gives to a model."""
+    return [camera for camera in cameras if camera.model == model]

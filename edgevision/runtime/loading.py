@@ -1,0 +1,104 @@
+"""From the config's names to warm models with their cameras in place: what a start and a reload do alike. All or none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from edgevision import assembly
+from edgevision.clock import Clock
+from edgevision.config import Config
+from edgevision.errors import EdgevisionError
+from edgevision.messages import Composer
+from edgevision.pipeline import Model
+from edgevision.runtime.crashes import CrashJournal
+from edgevision.runtime.group import ModelGroup, sections_of
+from edgevision.runtime.progress import Board
+from edgevision.types import Message
+
+_log = logging.getLogger(__name__)
+
+WARM_TIMES, SHORTEST_DEADLINE_S = 20.0, 10.0
+"""An inference that takes so many times what a warm one took, and at least so many seconds, is stuck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """Loads models and makes their groups; nothing is published and nothing reads before the groups are started."""
+
+    composer: Composer
+    publish: Callable[[Message], None]
+    clock: Clock
+    board: Board
+    journal: CrashJournal | None
+
+    def load(self, config: Config, names: Iterable[str]) -> dict[str, Loaded]:
+        """Load models by the config's names, each warm after its first inference; those that no camera uses are left out.
+
+        Raises:
+            EdgevisionError: one cannot be loaded; those that were are closed again.
+        """
+        loaded: dict[str, Loaded] = {}
+        for name in names:
+            if not sections_of(name, config.cameras):
+                continue
+            self._doing(f"model:{name}")
+            try:
+                loaded[name] = self._load(config, name)
+            except EdgevisionError:
+                for other in loaded.values():
+                    other.model.close()
+                raise  # the journal still says what was being loaded
+        self._doing("")
+        return loaded
+
+    def group(self, config: Config, name: str, loaded: Loaded) -> ModelGroup:
+        """The model with its cameras in place."""
+        group = ModelGroup(
+            name,
+            loaded.model,
+            composer=self.composer,
+            publish=self.publish,
+            clock=self.clock,
+            board=self.board,
+            deadline_s=config.supervision.inference_deadline_s or max(SHORTEST_DEADLINE_S, WARM_TIMES * loaded.warm_s),
+        )
+        for section in sections_of(name, config.cameras):
+            group.add(section)
+        return group
+
+    def _doing(self, part: str) -> None:
+        if self.journal is not None:
+            self.journal.doing(part)
+
+    def _load(self, config: Config, name: str) -> Loaded:
+        section = config.models[name]
+        settings = assembly.settings_for(section, sections_of(name, config.cameras))
+        model = assembly.load_model(section.model, settings=settings, models_dir=config.models_dir)
+        try:
+            # Loading has run it once, with all that happens only then; this pass is what a warm one takes.
+            began_ns = self.clock.monotonic_ns()
+            model.warm_up()
+            warm_s = (self.clock.monotonic_ns() - began_ns) / 1e9
+        except EdgevisionError:
+            model.close()
+            raise
+        fields = {
+            "model": model.name,
+            "version": model.manifest.version,
+            "backend": model.backend_name,
+            "threads": model.threads,
+            "proved": model.manifest.proved,
+            "warm_ms": round(warm_s * 1e3, 1),
+        }
+        _log.info("model is ready", extra={"fields": fields})
+        return Loaded(model=model, warm_s=warm_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model, and how long one warm inference with all around it took, in seconds."""
+
+    model: Model
+    warm_s: float
