@@ -1,8 +1,8 @@
-"""The MQTT sink: a bounded queue, and one thread that keeps a connection and empties the queue into it.
+"""The MQTT sink: a bounded queue, a spool, and one thread that keeps a connection and empties both into it.
 
-A message is in one of three places: in the queue, outstanding on the link, or settled (delivered, or counted as
-dropped). When a link is lost, what was outstanding goes back to the front of the queue, so acknowledged messages arrive
-at least once and in order.
+A message is in one of three places: in the queue (durable ones: in the spool), outstanding on the link, or settled
+(delivered, or counted as dropped). When a link is lost, what was outstanding goes back to where it was, so acknowledged
+messages arrive at least once and in order.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 from edgevision.messages import mark_historical
 from edgevision.publish._mqtt_client import Version
-from edgevision.publish._mqtt_link import Link, LinkError
+from edgevision.publish._mqtt_link import Link, LinkError, Ticket
 from edgevision.publish._mqtt_retained import RetainedMemory
 from edgevision.publish._queue import BoundedQueue, Entry
 from edgevision.publish._report import Report
+from edgevision.publish._spool import STATES, Spooled
+from edgevision.publish._spool_feed import STALE_NS, Outgoing, SpoolFeed
 from edgevision.publish.base import SinkContext, SinkStats
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff
@@ -26,12 +28,12 @@ from edgevision.types import Message
 
 _log = logging.getLogger(__name__)
 
-_STALE_NS = 10**9
-"""A message that waited longer than this for a connection is marked as historical."""
 _PROVED_NS = 30 * 10**9
 """A connection that lasted so long was a success: the next failure starts the back-off anew."""
 _TRIES_UNANSWERED = 3
 """Connections without an answer before MQTT 3.1.1 is tried: some old brokers refuse MQTT 5 by closing."""
+_STATES_NS = 3 * 10**9
+"""How long a new connection waits for states that are read from the disk before it goes on without them."""
 _HANG_UP_S = 0.5
 _GRACE_S = 1.0
 """What `close` allows the thread above its deadline, to hang up and to come to its end."""
@@ -55,6 +57,9 @@ class MqttSink:
             context: who we are; birth and will.
             backoff: delays between tries to connect.
             historical: marks a JSON payload as late; ValueError where it cannot.
+
+        Raises:
+            StateError: another daemon keeps its durable messages in the same folder.
         """
         self._options = options
         self._context = context
@@ -70,7 +75,7 @@ class MqttSink:
         self._retained = RetainedMemory()
         self._report = Report(log=_log, name="mqtt", clock=self._clock)
         self._sent = 0
-        self._sending: Entry | None = None
+        self._sending: Entry | Spooled | None = None
         self._connected = False
         self._state = f"connecting to {self._where}"
         self._closing = threading.Event()
@@ -83,6 +88,7 @@ class MqttSink:
         self._ended = False
         self._sleeps = False
         """The thread waits for messages, and must be woken for one."""
+        self._feed = self._make_feed()
         self._thread = threading.Thread(target=self._run, name="publish-mqtt", daemon=True)
         self._thread.start()
 
@@ -91,22 +97,51 @@ class MqttSink:
         """The counts now."""
         # Read in this order, what is settled in between is counted as waiting and never as lost.
         sent, dropped = self._sent, self._queue.dropped
+        queued = self._queue.offered - sent - dropped
+        spool = self._feed.stats if self._feed is not None else None
+        if spool is not None:
+            sent, queued, dropped = sent + spool.sent, queued + spool.waiting, dropped + sum(spool.drops.values())
         return SinkStats(
-            sent=sent,
-            dropped=dropped,
-            queued=self._queue.offered - sent - dropped,
-            connected=self._connected,
-            state=self._state,
+            sent=sent, dropped=dropped, queued=queued, connected=self._connected, state=self._state, spool=spool
         )
 
     def publish(self, message: Message) -> None:
         """Take a message."""
         if message.retain:
             self._retained.keep(message)
+        if self._is_spooled(message):
+            return
         self._queue.put(message)
-        if self._sleeps:
-            self._sleeps = False
-            self._wake()
+        self._nudge()
+
+    def _is_spooled(self, message: Message) -> bool:
+        """Hand a durable message to the spool; False where it is none, or there is no spool."""
+        if self._feed is None or not message.durable or not message.qos:
+            return False
+        self._feed.spool.put(message)
+        return True
+
+    def flush(self, deadline_s: float = 5.0) -> bool:
+        """Wait until every durable message taken so far is safe on the disk or delivered; False when that took longer."""
+        return self._feed.spool.flush(deadline_s) if self._feed is not None else not len(self._queue)
+
+    def _make_feed(self) -> SpoolFeed | None:
+        if self._context.state_dir is None:
+            return None
+        try:
+            return SpoolFeed(
+                self._context.state_dir,
+                options=self._options,
+                clock=self._clock,
+                retained=self._retained,
+                historical=self._historical,
+                report=self._report,
+                on_ready=self._nudge,
+            )
+        except BaseException:
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+            raise
 
     def close(self, deadline_s: float = 5.0) -> None:
         """Deliver what waits within the deadline, say goodbye, count the rest as dropped."""
@@ -118,13 +153,15 @@ class MqttSink:
         # Still alive only if the operating system keeps it in a name look-up or a connect; it ends by itself then.
         self._queue.close()
         self._report.drops(self._queue, at_once=True)
+        if self._feed is not None:
+            self._feed.close(max(_GRACE_S, self._left_s()))
 
     def _run(self) -> None:
         try:
             while self._has_time():
                 last = self._closing.is_set()
                 delay_s = self._connect_and_serve()
-                if self._closing.is_set() and (last or not len(self._queue)):
+                if self._closing.is_set() and (last or not self._waits()):
                     break
                 self._queue.drop_expired()
                 self._report.drops(self._queue)
@@ -176,8 +213,8 @@ class MqttSink:
             self._connected = False
             if self._sending is not None:
                 # Not sent again: what broke us once would break us for ever.
+                self._count_settled(self._sending, "lost to an internal error")
                 self._sending = None
-                self._queue.drop("lost to an internal error")
             delay_s = self._backoff.next_delay_s()
             self._state = f"internal error, see the log; next try in {delay_s:.0f} s"
             _log.exception("mqtt: internal error; connecting anew in %.0f s", delay_s)
@@ -185,7 +222,12 @@ class MqttSink:
         finally:
             if link is not None:
                 link.close()
-                self._queue.put_back([entry for _, entry, _ in link.outstanding.values() if entry is not None])
+                self._put_back([entry for _, entry, _ in link.outstanding.values()])
+
+    def _put_back(self, entries: list[Ticket]) -> None:
+        self._queue.put_back([entry for entry in entries if isinstance(entry, Entry)])
+        if self._feed is not None:
+            self._feed.put_back([entry for entry in entries if isinstance(entry, Spooled)])
 
     def _step_version(self, error: LinkError) -> bool:
         """Choose the version of MQTT for the next try; True to try it at once."""
@@ -210,10 +252,10 @@ class MqttSink:
             if not self._has_time():
                 link.hang_up(_HANG_UP_S)
                 return
-            while link.has_room and (entry := self._queue.get()) is not None:
-                self._send(link, entry, up_ns)
+            while link.has_room and self._send_some(link, up_ns):
+                pass
             link.flush()
-            if self._closing.is_set() and not link.outstanding and not len(self._queue):
+            if self._closing.is_set() and not link.outstanding and not self._waits():
                 link.hang_up(min(_HANG_UP_S, self._left_s()))
                 return
             self._report.drops(self._queue)
@@ -224,9 +266,19 @@ class MqttSink:
             # First say that we sleep, then look once more: a message that came between the two has either seen it and
             # wakes us, or is seen here.
             self._sleeps = link.has_room
-            busy = link.has_room and len(self._queue) > 0
-            link.step(0.0 if busy else min(10.0, self._left_s()))
+            due_s = 0.0 if len(self._queue) else self._feed.due_s() if self._feed is not None else math.inf
+            link.step(min(due_s if link.has_room else math.inf, 10.0, self._left_s()))
             self._sleeps = False
+
+    def _send_some(self, link: Link, up_ns: int) -> bool:
+        """One live message and one of the spool: neither can starve the other. False where there is none."""
+        entry = self._queue.get()
+        if entry is not None:
+            self._send(link, entry, up_ns)
+        outgoing = self._feed.next() if self._feed is not None and link.has_room else None
+        if outgoing is not None:
+            self._send_spooled(link, outgoing)
+        return entry is not None or outgoing is not None
 
     def _welcome(self, link: Link, up_ns: int) -> None:
         """What each connection begins with: we are there, and what the broker should know."""
@@ -244,10 +296,13 @@ class MqttSink:
         if link.shortcomings:
             self._report.trouble(link.shortcomings)
         first = [self._context.birth()] if self._context.birth is not None else []
+        told = {message.topic for message in first}
         for message in first:
             self._send_waiting(link, message.topic, up_ns)
-        told = self._queue.retained_topics()
-        told |= {message.topic for message in first}
+        if self._feed is not None:
+            told |= self._send_states(link, self._feed, first[0] if first else None)
+            first = [message for message in first if not message.durable]
+        told |= self._queue.retained_topics()
         first += [message for message in self._retained.all() if message.topic not in told]
         for message in first:
             while not link.has_room:
@@ -270,11 +325,38 @@ class MqttSink:
             self._send(link, entry, up_ns)
             link.flush()
 
+    def _send_states(self, link: Link, feed: SpoolFeed, birth: Message | None) -> set[str]:
+        """States that are in the spool go first and in order, our birth the last of them; returns the topics told."""
+        if birth is not None and birth.durable:
+            self._retained.keep(birth)
+            feed.spool.put(birth)
+        told: set[str] = set()
+        end_ns = self._clock.monotonic_ns() + _STATES_NS
+        while feed.spool.has_states() and self._clock.monotonic_ns() < end_ns and self._has_time():
+            outgoing = feed.next((STATES,)) if link.has_room else None
+            if outgoing is None:
+                link.step(0.01)
+                continue
+            self._send_spooled(link, outgoing)
+            link.flush()
+            if outgoing.message.retain:
+                told.add(outgoing.message.topic)
+        return told
+
+    def _send_spooled(self, link: Link, outgoing: Outgoing) -> None:
+        item = self._sending = outgoing.item
+        try:
+            link.send(outgoing.message, item, payload=outgoing.payload, expires_s=outgoing.expires_s)
+        except LinkError:
+            self._put_back([item])
+            raise
+        self._sending = None
+
     def _send(self, link: Link, entry: Entry, up_ns: int) -> None:
         message = entry.message
         payload = message.payload
         if (
-            up_ns - entry.queued_mono_ns > _STALE_NS
+            up_ns - entry.queued_mono_ns > STALE_NS
             and not message.retain
             and message.content_type == "application/json"
         ):
@@ -294,13 +376,24 @@ class MqttSink:
             raise
         self._sending = None
 
-    def _settled(self, message: Message, entry: Entry | None, refusal: str | None) -> None:
+    def _settled(self, message: Message, entry: Ticket, refusal: str | None) -> None:
         if refusal is not None:
             self._report.trouble(f"the broker at {self._where} does not take {message.topic[:200]!r}: {refusal}")
-            if entry is not None:
-                self._queue.drop("refused")
+        self._count_settled(entry, None if refusal is None else "refused")
+
+    def _count_settled(self, entry: Ticket, reason: str | None) -> None:
+        """Count a message as delivered, or as dropped for `reason`."""
+        if isinstance(entry, Spooled):
+            if self._feed is not None:
+                self._feed.settle(entry, reason)
+        elif entry is not None and reason is not None:
+            self._queue.drop(reason)
         elif entry is not None:
             self._sent += 1
+
+    def _waits(self) -> bool:
+        """Whether anything has still to be delivered."""
+        return len(self._queue) > 0 or (self._feed is not None and self._feed.spool.waits())
 
     def _has_time(self) -> bool:
         return not self._closing.is_set() or self._left_s() > 0
@@ -308,6 +401,12 @@ class MqttSink:
     def _left_s(self) -> float:
         """Seconds until `close` gives up; without end while nobody closes."""
         return (self._end_ns - self._clock.monotonic_ns()) / 1e9 if self._closing.is_set() else math.inf
+
+    def _nudge(self) -> None:
+        """There is something to send: wake the thread if it sleeps."""
+        if self._sleeps:
+            self._sleeps = False
+            self._wake()
 
     def _wake(self) -> None:
         with self._wake_lock:

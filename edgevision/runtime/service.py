@@ -18,12 +18,13 @@ from edgevision._version import __version__
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.config import CameraSection, Config
 from edgevision.errors import EdgevisionError
-from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus, SinkTelemetry
+from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus
 from edgevision.pipeline import Model
 from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
 from edgevision.runtime.metrics import ProcessMeter
+from edgevision.runtime.sinks import sink_alarms, sink_telemetry
 from edgevision.runtime.snapshots import Snapshots
 from edgevision.runtime.worker import ModelWorker, Station
 from edgevision.types import Message
@@ -62,6 +63,7 @@ class Service:
         self._exchanges: dict[str, FrameExchange] = {}
         self._stations: dict[str, Station] = {}
         self._sections: dict[str, CameraSection] = {camera.name: camera for camera in config.cameras}
+        self._alarms: tuple[str, ...] = ()
         self._state: DeviceState = "starting"
         self._reason = "models are being loaded"
         self._since_ns = clock.time_ns()
@@ -96,11 +98,19 @@ class Service:
         while not self._clock.wait(stopping, CHECK_EVERY_S):
             for station in self._stations.values():
                 station.camera.check_stalled()
+            self._check_alarms()
             if self._clock.monotonic_ns() - self._telemetry_at_ns >= self._telemetry_interval_s * 1e9:
                 self.send_telemetry()
             if all(self._has_ended(name) for name in self._stations):
                 _log.info("every source has ended")
                 return
+
+    def _check_alarms(self) -> None:
+        """A disk that fails is told on the device's status, and so is its return."""
+        alarms = sink_alarms(self._sinks)
+        if alarms != self._alarms:
+            self._alarms = alarms
+            self._announce(self._state, self._reason)
 
     def _has_ended(self, name: str) -> bool:
         waiting = self._exchanges[self._sections[name].model].is_waiting(name)
@@ -160,11 +170,16 @@ class Service:
             reason=self._reason,
             cameras=list(self._sections),
             models={name: _model_status(model) for name, model in self._models.items()},
+            alarms=self._alarms,
         )
 
     def _sink_context(self, name: str) -> SinkContext:
         return SinkContext(
-            device=self._config.device, birth=partial(self._birth, name), will=self._will, clock=self._clock
+            device=self._config.device,
+            birth=partial(self._birth, name),
+            will=self._will,
+            clock=self._clock,
+            state_dir=self._config.state_dir,
         )
 
     def _birth(self, sink: str) -> Message:
@@ -248,16 +263,7 @@ class Service:
         interval_s = max((now_ns - self._telemetry_at_ns) / 1e9, 1e-3)
         self._telemetry_at_ns = now_ns
         cameras = {name: self._camera_telemetry(name, interval_s) for name in self._stations}
-        sinks = {}
-        for name, sink in self._sinks.items():
-            stats = sink.stats
-            sinks[name] = SinkTelemetry(
-                sent=stats.sent,
-                dropped=stats.dropped,
-                queued=stats.queued,
-                connected=stats.connected,
-                state=stats.state,
-            )
+        sinks = {name: sink_telemetry(sink) for name, sink in self._sinks.items()}
         if self._composer.deliveries.telemetry.enabled:
             message = self._composer.telemetry(
                 interval_s=round(interval_s, 3), cameras=cameras, sinks=sinks, process=self._meter.read()

@@ -1,0 +1,464 @@
+"""The spool: durable messages between the pipeline, the journal on the disk, and the connection.
+
+`put` is called by the pipeline and never waits: it hands over in memory. The keeper's thread (`_spool_keeper`) writes what
+was handed over into the journal, many at a time, and reads back what did not fit in memory; it is the only one that ever
+waits for the disk. The sink's thread takes messages that are safe in the journal, and settles them once the broker has
+acknowledged them; then they leave the journal.
+
+What "accepted" means: `publish` has only handed over. A message is safe once it counts as `saved` (`flush` waits for that);
+what was handed over and not saved when the process is killed is lost, and that is what arrived since the last commit, at most
+`COMMIT_EVERY_S` and the disk's own time for one fsync ago. Nothing is sent before it is safe, so no consumer ever knows of a
+message that the box has forgotten. There is one exception: where the disk fails, or stalls for longer than `STALLED_S`,
+messages are sent from memory, because a late event is worth more than a safe one that nobody gets.
+
+Order per topic is kept: lane 0 holds retained topics (states: few, and wanted first), lane 1 all others, each in order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgevision.clock import Clock
+from edgevision.publish._journal import Row
+from edgevision.publish.base import SpoolStats
+from edgevision.types import Message
+
+STATES, OTHERS = 0, 1
+LANES = (STATES, OTHERS)
+COMMIT_EVERY_S = 0.02
+"""Commits are at least so far apart: at high rates several messages share an fsync, and flash lives longer."""
+STALLED_S = 2.0
+"""A disk that takes longer than this for one thing has stalled: messages go out unsaved."""
+_HOPELESS_S = 60.0
+"""And after this what is read back from it is not waited for either: new messages overtake it."""
+_WINDOW = 1000
+"""Saved messages of a lane that are held in memory as well; more are read back when their turn comes."""
+_MANY_SETTLED = 256
+"""Settled messages that are worth a transaction of their own at once."""
+
+Place = Literal["waiting", "ready", "taken", "done"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Spooled:
+    """A durable message in memory, and where it stands."""
+
+    number: int
+    """Place in the order: above 0 for this process, below for what an earlier one left behind."""
+    lane: int
+    message: Message
+    made_mono_ns: int
+    expires_mono_ns: int | None
+    recovered: bool = False
+    saved: bool = False
+    place: Place = "waiting"
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of topic and payload."""
+        return len(self.message.payload) + len(self.message.topic)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    ready: deque[Spooled] = field(default_factory=deque)
+    cursor: int | None = None
+    """The number up to which the journal has been read, or what was saved kept in memory; None: from the beginning."""
+    behind: bool = False
+    """The journal holds more after the cursor."""
+
+
+class Spool:
+    """Durable messages; `put` from any thread, `take` and `settle` by the sink's, the rest by the keeper's."""
+
+    def __init__(self, *, max_messages: int, max_bytes: int, clock: Clock, on_ready: Callable[[], None]) -> None:
+        """Begin empty and without a journal.
+
+        Args:
+            max_messages: how many may wait in memory for the disk.
+            max_bytes: and how many bytes.
+            clock: the time.
+            on_ready: called when something may be taken; must not block.
+        """
+        self.work = threading.Event()
+        """Set when the keeper has something to do."""
+        self.hurry = threading.Event()
+        """Set when somebody waits for the disk: commits are not gathered."""
+        self.closing = False
+        self.base: int | None = None
+        """The journal's id of number 0; None before it was first opened."""
+        self.settled: set[int] = set()
+        """Numbers of messages that may leave the journal."""
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._on_ready = on_ready
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._lanes = tuple(_Lane() for _ in LANES)
+        self._unsaved: deque[Spooled] = deque()
+        self._unsaved_count = self._unsaved_bytes = 0
+        self._memory: dict[int, Spooled] = {}
+        self._next_number = 1
+        self._offered = self._recovered = self._sent = self._replayed = self._saved = self._set_aside = 0
+        self._drops: Counter[str] = Counter()
+        self._new_drops: Counter[str] = Counter()
+        self._trouble = "the journal is being opened"
+        self._failed = False
+        self._unreadable = True
+        self._busy_since_ns: int | None = clock.monotonic_ns()
+        self._alarms: dict[str, str] = {}
+        self._journal_bytes = 0
+        self._oldest_s = 0.0
+
+    def put(self, message: Message) -> None:
+        """Take a message; never waits."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            self._offered += 1
+            if self.closing:
+                self._drop("after the end")
+                return
+            item = Spooled(
+                number=self._next_number,
+                lane=STATES if message.retain else OTHERS,
+                message=message,
+                made_mono_ns=now_ns,
+                expires_mono_ns=None if message.expires_s is None else now_ns + int(message.expires_s * 1e9),
+            )
+            self._next_number += 1
+            self._memory[item.number] = item
+            self._unsaved.append(item)
+            self._unsaved_count += 1
+            self._unsaved_bytes += item.size_bytes
+            while self._unsaved_count > self._max_messages or self._unsaved_bytes > self._max_bytes:
+                waiting = [other for other in self._unsaved if other.place == "waiting"]
+                if not waiting:
+                    break  # all is on its way
+                self._finish(min(waiting, key=lambda other: other.message.priority), "the disk was too slow or failed")
+            released = self._released(now_ns)
+        self.work.set()
+        if released:
+            self._on_ready()
+
+    def take(self, lane: int) -> Spooled | None:
+        """The next message of a lane to be sent, or None; it is then the caller's to settle or to put back."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            found = self._next(self._lanes[lane], lane, now_ns)
+            if self._lanes[lane].behind and len(self._lanes[lane].ready) < _WINDOW // 2:
+                self.work.set()
+            if found is not None:
+                found.place = "taken"
+            return found
+
+    def peek(self, lane: int) -> Spooled | None:
+        """What `take` would give."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            found = self._next(self._lanes[lane], lane, now_ns)
+            if found is not None and found.place == "ready":
+                self._lanes[lane].ready.appendleft(found)
+            return found
+
+    def _next(self, lane: _Lane, number: int, now_ns: int) -> Spooled | None:
+        while lane.ready:
+            item = lane.ready.popleft()
+            if item.place == "ready" and not self._expired(item, now_ns):
+                return item
+        if not self._released(now_ns) or (lane.behind and not self._hopeless(now_ns)):
+            return None
+        for item in list(self._unsaved):
+            if item.place == "waiting" and item.lane == number and not self._expired(item, now_ns):
+                return item
+        return None
+
+    def _expired(self, item: Spooled, now_ns: int) -> bool:
+        if item.expires_mono_ns is None or item.expires_mono_ns > now_ns:
+            return False
+        self._finish(item, "expired")
+        return True
+
+    def _released(self, now_ns: int) -> bool:
+        """Whether messages are sent although the disk has not got them."""
+        return self._failed or self._stalled_s(now_ns) > STALLED_S
+
+    def _hopeless(self, now_ns: int) -> bool:
+        return self._unreadable or self._stalled_s(now_ns) > _HOPELESS_S
+
+    def _stalled_s(self, now_ns: int) -> float:
+        return 0.0 if self._busy_since_ns is None else (now_ns - self._busy_since_ns) / 1e9
+
+    @property
+    def unsaved_count(self) -> int:
+        """Messages in memory alone."""
+        return self._unsaved_count
+
+    def waits(self) -> bool:
+        """Whether anything has still to be delivered."""
+        with self._lock:
+            return self._offered + self._recovered > self._sent + self._drops.total()
+
+    def has_states(self) -> bool:
+        """Whether a state has still to be sent, wherever it is."""
+        with self._lock:
+            lane = self._lanes[STATES]
+            return lane.behind or any(
+                item.lane == STATES and item.place in {"waiting", "ready"} for item in self._memory.values()
+            )
+
+    def put_back(self, items: Iterable[Spooled]) -> None:
+        """Return messages that were taken and not delivered; they stand where they stood before."""
+        with self._lock:
+            for item in sorted(items, key=lambda item: item.number, reverse=True):
+                if item.place == "taken":
+                    item.place = "ready"
+                    self._lanes[item.lane].ready.appendleft(item)
+
+    def settle(self, item: Spooled, refusal: str | None, *, late: bool) -> None:
+        """The broker has acknowledged a message, or refused it for good (`refusal` is the word to count it under)."""
+        with self._lock:
+            if item.place != "taken":
+                return
+            if refusal is None:
+                self._sent += 1
+                self._replayed += late
+            self._finish(item, refusal)
+            wake = len(self.settled) == 1 or len(self.settled) >= _MANY_SETTLED
+        if wake:
+            self.work.set()
+
+    def _finish(self, item: Spooled, reason: str | None) -> None:
+        item.place = "done"
+        self._memory.pop(item.number, None)
+        if reason is not None:
+            self._drop(reason)
+        if item.saved:
+            self.settled.add(item.number)
+        else:
+            self._unsaved_count -= 1
+            self._unsaved_bytes -= item.size_bytes
+            while self._unsaved and self._unsaved[0].place == "done":
+                self._unsaved.popleft()
+            self._changed.notify_all()
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        self._drops[reason] += count
+        self._new_drops[reason] += count
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put so far is safe on the disk, delivered or dropped; False when it took too long."""
+        with self._changed:
+            last = self._next_number - 1
+            self.hurry.set()
+            self.work.set()
+            return self._changed.wait_for(
+                lambda: next((item.number for item in self._unsaved if item.place != "done"), last + 1) > last,
+                timeout_s,
+            )
+
+    @property
+    def stats(self) -> SpoolStats:
+        """The counts now."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            stalled_s = self._stalled_s(now_ns)
+            trouble = self._trouble if self._failed or not stalled_s > STALLED_S else "the disk does not answer"
+            alarms = dict(self._alarms)
+            if stalled_s > STALLED_S:
+                alarms["disk"] = "the disk of the journal does not answer: durable messages are only in memory"
+            dropped = self._drops.total()
+            return SpoolStats(
+                state="memory" if self._failed or stalled_s > STALLED_S else "journal",
+                reason=trouble,
+                offered=self._offered,
+                recovered=self._recovered,
+                sent=self._sent,
+                replayed=self._replayed,
+                saved=self._saved,
+                unsaved=self._unsaved_count,
+                waiting=self._offered + self._recovered - self._sent - dropped,
+                journal_bytes=self._journal_bytes,
+                oldest_s=self._oldest_s,
+                set_aside=self._set_aside,
+                drops=dict(self._drops),
+                alarm="; ".join(alarms.values()),
+            )
+
+    # What follows is for the keeper.
+
+    def busy(self, doing: bool) -> None:
+        """The keeper begins or ends to wait for the disk."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            self._busy_since_ns = now_ns if doing else None
+
+    def unsaved(self, limit: int) -> list[Spooled]:
+        """What has to be written next."""
+        with self._lock:
+            found: list[Spooled] = []
+            for item in self._unsaved:
+                if len(found) == limit:
+                    break
+                if item.place != "done":
+                    found.append(item)
+            return found
+
+    def opened(self, *, highest_id: int, count: int) -> None:
+        """The journal is open for the first time and holds `count` messages of an earlier process."""
+        with self._lock:
+            self.base = highest_id
+            self._recovered = count
+            for lane in self._lanes:
+                lane.behind = count > 0
+
+    def saved(self, items: Sequence[Spooled]) -> None:
+        """Messages are safe on the disk."""
+        with self._lock:
+            done = {item.number for item in items}
+            while self._unsaved and (self._unsaved[0].number in done or self._unsaved[0].place == "done"):
+                self._unsaved.popleft()
+            for item in items:
+                item.saved = True
+                self._saved += 1
+                if item.place == "done":
+                    self.settled.add(item.number)  # delivered or given up while it was being written
+                    continue
+                self._unsaved_count -= 1
+                self._unsaved_bytes -= item.size_bytes
+                if item.place != "waiting":
+                    continue
+                lane = self._lanes[item.lane]
+                if lane.behind or len(lane.ready) >= _WINDOW:
+                    lane.behind = True
+                    del self._memory[item.number]
+                else:
+                    self._make_ready(lane, item)
+            self._changed.notify_all()
+        self._on_ready()
+
+    def _make_ready(self, lane: _Lane, item: Spooled) -> None:
+        item.place = "ready"
+        lane.ready.append(item)
+        lane.cursor = item.number
+
+    def wanted(self, lane: int) -> int | None:
+        """After which id to read a lane on; None where nothing has to be read."""
+        with self._lock:
+            found = self._lanes[lane]
+            if not found.behind or len(found.ready) >= _WINDOW // 2 or self.base is None:
+                return None
+            return -1 if found.cursor is None else self.base + found.cursor
+
+    def refill(self, lane: int, rows: Sequence[Row], *, all_read: bool) -> None:
+        """Messages that were read back, in order; `all_read` where the journal holds no more of the lane."""
+        now_ns = self._clock.monotonic_ns()
+        with self._lock:
+            found, base = self._lanes[lane], self.base or 0
+            for row in rows:
+                number = row.id - base
+                found.cursor = number
+                if number in self._memory or number in self.settled:
+                    continue  # sent while the disk stalled, and saved only then
+                item = Spooled(
+                    number=number,
+                    lane=lane,
+                    message=row.message,
+                    made_mono_ns=now_ns - int(row.age_s * 1e9),
+                    expires_mono_ns=None if row.expires_in_s is None else now_ns + int(row.expires_in_s * 1e9),
+                    recovered=number <= 0,
+                    saved=True,
+                )
+                self._memory[number] = item
+                self._make_ready(found, item)
+            found.behind = not all_read
+        if rows:
+            self._on_ready()
+
+    def claim(self, ids: Iterable[int], reason: str) -> list[int]:
+        """Give messages up, except those on their way; returns what may be deleted."""
+        with self._lock:
+            base = self.base or 0
+            claimed: list[int] = []
+            for row_id in ids:
+                item = self._memory.get(row_id - base)
+                if row_id - base in self.settled or (item is not None and item.place == "taken"):
+                    continue
+                claimed.append(row_id)
+                if item is None:
+                    self._drop(reason)
+                    continue
+                was_saved = item.saved
+                self._finish(item, reason)
+                if was_saved:
+                    self.settled.discard(item.number)
+            return claimed
+
+    def left(self, numbers: Iterable[int], *, journal_bytes: int, oldest_s: float) -> None:
+        """Settled messages have left the journal, which now holds so much."""
+        with self._lock:
+            self.settled.difference_update(numbers)
+            self._journal_bytes = journal_bytes
+            self._oldest_s = round(oldest_s, 1)
+
+    def to_delete(self) -> list[int]:
+        """Numbers of messages that may leave the journal."""
+        with self._lock:
+            return sorted(self.settled)
+
+    def failed(self, reason: str, *, unreadable: bool) -> None:
+        """The disk does not let us: messages go out from memory."""
+        with self._lock:
+            self._failed, self._trouble = True, reason
+            self._unreadable = unreadable
+            self._alarms["disk"] = f"{reason}: durable messages are only in memory"
+        self._on_ready()
+
+    def well(self, state: str) -> None:
+        """The journal is written again."""
+        with self._lock:
+            self._failed = self._unreadable = False
+            self._trouble = state
+            self._alarms.pop("disk", None)
+
+    def journal_gone(self, rows: int, alarm: str) -> None:
+        """The journal with `rows` messages is lost: what is still in memory has to be written anew."""
+        with self._lock:
+            self._set_aside += 1
+            self._alarms["damaged"] = alarm
+            again = [item for item in self._memory.values() if item.saved]
+            for item in again:
+                item.saved = False
+                self._unsaved_count += 1
+                self._unsaved_bytes += item.size_bytes
+            waiting = [item for item in self._unsaved if item.place != "done"]
+            self._unsaved = deque(sorted([*again, *waiting], key=lambda item: item.number))
+            lost = rows - len(again) - len(self.settled)
+            if lost > 0 and self.base is not None:
+                self._drop("lost with a damaged journal", lost)
+            self.settled.clear()
+            for lane in self._lanes:
+                lane.behind = False
+
+    @property
+    def dropped(self) -> int:
+        """Messages given up since the spool was made."""
+        return self._drops.total()
+
+    def take_drops(self) -> Counter[str]:
+        """What was given up since the last call, by reason in words."""
+        with self._lock:
+            drops, self._new_drops = self._new_drops, Counter()
+            return drops
+
+    def end(self) -> None:
+        """Nothing more is written: what is only in memory is lost, and counted."""
+        with self._lock:
+            self.closing = True
+            for item in [item for item in self._unsaved if item.place != "done"]:
+                self._finish(item, "not saved before the end")
+            self._changed.notify_all()
