@@ -66,7 +66,8 @@ class Daemon:
 
     def __init__(self, folder, text, **environ):
         self.config = folder / "edgevision.yaml"
-        self.config.write_text(text)
+        # Its own, or daemons of other tests would share a journal.
+        self.config.write_text(f"state_dir: {folder}/state\n{text}")
         self.lines = []
         self._changed = threading.Condition()
         self._environ = {**os.environ, **environ}

@@ -36,7 +36,7 @@ _MAX_PACKET_BYTES = 268_435_460
 """The longest packet there is (MQTT 5.0, 1.5.5); a broker may set a lower limit."""
 _EARLY_NS = 3 * 10**9
 """A connection that the broker closes so soon after its welcome has not simply been lost."""
-_GARBAGE = (MQTTException, struct.error, IndexError, KeyError, ValueError, AssertionError)
+GARBAGE = (MQTTException, struct.error, IndexError, KeyError, ValueError, AssertionError)
 """What paho raises for bytes that are not MQTT."""
 _UNSETTLED_S = 60.0
 """A broker that acknowledges nothing for so long (and two keepalives) is taken for stuck, even if it answers pings."""
@@ -272,7 +272,7 @@ class Link:
             # TLS may hold bytes that the socket no longer tells of.
             while rc == MQTTErrorCode.MQTT_ERR_SUCCESS and self._pending():
                 rc = self._client.loop_read()
-        except _GARBAGE as error:
+        except GARBAGE as error:
             raise LinkError(words.not_mqtt(self.where)) from error
         self._garbled = rc == MQTTErrorCode.MQTT_ERR_PROTOCOL
 
