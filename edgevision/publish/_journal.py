@@ -16,7 +16,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,12 +233,14 @@ class Journal:
 
     def delete(self, ids: Iterable[int]) -> None:
         """Take messages out; those that are not there do not matter."""
-        for number in ids:
-            row = self._db.execute("SELECT size_bytes FROM messages WHERE id = ?", (number,)).fetchone()
-            if row is not None:
-                self._db.execute("DELETE FROM messages WHERE id = ?", (number,))
-                self.count -= 1
-                self.size_bytes -= int(row[0])
+        # In runs, because they mostly leave in the order in which they came, and each statement costs the interpreter's lock.
+        for first, last in _runs(sorted(ids)):
+            count, size_bytes = self._db.execute(
+                "SELECT count(*), coalesce(sum(size_bytes), 0) FROM messages WHERE id BETWEEN ? AND ?", (first, last)
+            ).fetchone()
+            self._db.execute("DELETE FROM messages WHERE id BETWEEN ? AND ?", (first, last))
+            self.count -= int(count)
+            self.size_bytes -= int(size_bytes)
 
     def read(self, *, lane: int, after: int, limit: int) -> list[Row]:
         """The next messages of a lane, in order."""
@@ -304,6 +306,15 @@ class Journal:
     def close(self) -> None:
         """Close the file; what is committed stays."""
         self._db.close()
+
+
+def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
+    """Unbroken runs of sorted numbers: first and last of each."""
+    start = 0
+    for index in range(1, len(ids) + 1):
+        if index == len(ids) or ids[index] > ids[index - 1] + 1:
+            yield ids[start], ids[index - 1]
+            start = index
 
 
 def row_bytes(message: Message) -> int:

@@ -140,10 +140,8 @@ class Spool:
                 if not waiting:
                     break  # all is on its way
                 self._finish(min(waiting, key=lambda other: other.message.priority), "the disk was too slow or failed")
-            released = self._released(now_ns)
+        # Not more than this: to wake the sink's thread from here would cost this one the interpreter's lock.
         self.work.set()
-        if released:
-            self._on_ready()
 
     def take(self, lane: int) -> Spooled | None:
         """The next message of a lane to be sent, or None; it is then the caller's to settle or to put back."""
@@ -193,10 +191,9 @@ class Spool:
     def _stalled_s(self, now_ns: int) -> float:
         return 0.0 if self._busy_since_ns is None else (now_ns - self._busy_since_ns) / 1e9
 
-    @property
-    def unsaved_count(self) -> int:
-        """Messages in memory alone."""
-        return self._unsaved_count
+    def is_released(self) -> bool:
+        """Whether messages are sent without the disk; nobody then tells of new ones."""
+        return self._released(self._clock.monotonic_ns())
 
     def waits(self) -> bool:
         """Whether anything has still to be delivered."""

@@ -26,8 +26,10 @@ STALE_NS = 10**9
 """A message that waited longer than this is marked as historical."""
 _NAP_S = 0.005
 """A paced stream is fed in little heaps, so that it costs few wake-ups."""
-_LOOK_S = 0.5
-"""How soon it is noticed that the disk has stalled."""
+_LOOK_S = 1.0
+"""How often is looked whether the disk has stalled."""
+_RELEASED_S = 0.02
+"""And, while it has, for new messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class SpoolFeed:
         return self.spool.stats
 
     def due_s(self) -> float:
-        """Seconds until `next` may give something; infinite where an event tells of it."""
+        """Seconds until `next` may give something, or until it has to be asked again; what comes earlier wakes the sink."""
         for lane in LANES:
             item = self.spool.peek(lane)
             if item is None:
@@ -89,7 +91,7 @@ class SpoolFeed:
             if len(self._late) < self._most_late:
                 wait_s = self._pace.wait_s()
                 return max(wait_s, _NAP_S) if wait_s > 0 else 0.0
-        return _LOOK_S if self.spool.unsaved_count else math.inf
+        return _RELEASED_S if self.spool.is_released() else _LOOK_S
 
     def next(self, lanes: Iterable[int] = LANES) -> Outgoing | None:
         """What to send now: settle it, or put it back."""

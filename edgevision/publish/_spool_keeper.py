@@ -29,7 +29,8 @@ RETRY_S = 5.0
 _SWEEP_S = 30.0
 _SETTLE_S = 1.0
 _BATCH = 1000
-_READ = 500
+_READ = 100
+"""Rows read at once: more would hold the interpreter's lock for longer than a live message should wait."""
 _READ_BYTES = 4 * 2**20
 
 
