@@ -31,7 +31,7 @@ sys.path += [str(HERE), str(HERE.parents[1] / "tests")]
 
 from harness import Consume, Publisher, by_boot, faults  # noqa: E402
 from publisher import make_event  # noqa: E402
-from support_brokers import Listener, Mosquitto  # noqa: E402
+from support_brokers import Listener, Mosquitto  # type: ignore[import-not-found]  # noqa: E402
 
 from edgevision.messages import Composer  # noqa: E402
 from edgevision.publish._journal import Journal  # noqa: E402

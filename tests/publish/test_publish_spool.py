@@ -229,7 +229,7 @@ def test_a_backlog_larger_than_memory_is_read_back_in_order(tmp_path):
         keeper._once(closing=False)
         clock.now_ns += 10**8
     assert len(spool._memory) <= 1100
-    found = []
+    found: list[int] = []
     while len(found) < len(expected):
         items = take_all(spool)
         assert items
