@@ -26,7 +26,7 @@ from edgevision.errors import PublishError
 from edgevision.publish import _mqtt_words as words
 from edgevision.publish._mqtt_client import LastError, PropertiesMaker, Version, make_client, packet_bytes
 from edgevision.publish._queue import Entry
-from edgevision.publish._spool import Spooled
+from edgevision.publish._spool_memory import Spooled
 from edgevision.publish.mqtt import Options
 from edgevision.types import Message
 

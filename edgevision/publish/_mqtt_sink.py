@@ -19,8 +19,8 @@ from edgevision.publish._mqtt_link import Link, LinkError, Ticket
 from edgevision.publish._mqtt_retained import RetainedMemory
 from edgevision.publish._queue import BoundedQueue, Entry
 from edgevision.publish._report import Report
-from edgevision.publish._spool import STATES, Spooled
 from edgevision.publish._spool_feed import STALE_NS, Outgoing, SpoolFeed
+from edgevision.publish._spool_memory import STATES, Spooled
 from edgevision.publish.base import SinkContext, SinkStats
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff

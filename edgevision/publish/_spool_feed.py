@@ -15,8 +15,9 @@ from edgevision.clock import Clock
 from edgevision.publish._mqtt_retained import RetainedMemory
 from edgevision.publish._pace import Pace
 from edgevision.publish._report import Report
-from edgevision.publish._spool import LANES, Spool, Spooled
+from edgevision.publish._spool import Spool
 from edgevision.publish._spool_keeper import SpoolKeeper
+from edgevision.publish._spool_memory import LANES, Spooled
 from edgevision.publish.base import SpoolStats
 from edgevision.publish.mqtt import Options
 from edgevision.types import Message

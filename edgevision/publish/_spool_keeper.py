@@ -19,7 +19,8 @@ from edgevision.clock import Clock
 from edgevision.errors import StateError
 from edgevision.publish._journal import DamagedError, Journal, JournalLock, damaged, set_aside
 from edgevision.publish._report import Report
-from edgevision.publish._spool import COMMIT_EVERY_S, LANES, Spool
+from edgevision.publish._spool import COMMIT_EVERY_S, Spool
+from edgevision.publish._spool_memory import LANES
 from edgevision.publish._spool_options import SpoolOptions
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from edgevision.publish import _spool_keeper
 from edgevision.publish._journal import Journal
 from edgevision.publish._mqtt_sink import MqttSink
 from edgevision.publish._pace import Pace
-from edgevision.publish._spool import OTHERS, Spool
+from edgevision.publish._spool import Spool
 from edgevision.publish._spool_keeper import SpoolKeeper
+from edgevision.publish._spool_memory import OTHERS
 from edgevision.publish._spool_options import SpoolOptions
 from edgevision.publish.base import SinkContext
 from edgevision.publish.mqtt import Options
