@@ -232,12 +232,16 @@ def kills(folder: Path, broker: Mosquitto, arguments: argparse.Namespace) -> dic
     consume.end()
     found = by_boot(consume.lines())
     unsafe = [max(0, publisher.published - len(found.get(publisher.boot_id, []))) for publisher in publishers]
+    paced = sorted(unsafe[:-1:2])  # at 500 a second; the others hand over faster than any disk commits
     return {
         "kills": arguments.kills,
         "accepted": total,
         "arrived": sum(map(len, found.values())),
         "faults": faults(found, publishers),
-        "published_but_not_yet_accepted_and_lost": {"sum": sum(unsafe), "most_at_once": max(unsafe)},
+        "published_but_not_yet_accepted_and_lost": {
+            "at_500_per_s": {"median": statistics.median(paced), "most": paced[-1]},
+            "as_fast_as_it_goes": {"most": max(unsafe)},
+        },
         "damaged_journals": len(list((folder / "state").glob("*damaged*"))),
         "consume": consume.said.splitlines()[-1],
     }

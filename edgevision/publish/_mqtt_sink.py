@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable
 
 from edgevision.messages import mark_historical
 from edgevision.publish._mqtt_client import Version
 from edgevision.publish._mqtt_link import Link, LinkError, Ticket
-from edgevision.publish._mqtt_retained import RetainedMemory
-from edgevision.publish._queue import BoundedQueue, Entry
+from edgevision.publish._mqtt_waiting import Waiting
+from edgevision.publish._mqtt_waker import Waker
+from edgevision.publish._queue import Entry
 from edgevision.publish._report import Report
 from edgevision.publish._spool_feed import STALE_NS, Outgoing, SpoolFeed
 from edgevision.publish._spool_memory import STATES, Spooled
@@ -35,6 +35,7 @@ _TRIES_UNANSWERED = 3
 _STATES_NS = 3 * 10**9
 """How long a new connection waits for states that are read from the disk before it goes on without them."""
 _HANG_UP_S = 0.5
+_IDLE_S = 10.0
 _GRACE_S = 1.0
 """What `close` allows the thread above its deadline, to hang up and to come to its end."""
 
@@ -71,97 +72,57 @@ class MqttSink:
         self._version: Version = "3.1.1" if options.protocol == "3.1.1" else "5"
         self._unanswered = 0
         self._version_known = options.protocol != "auto"
-        self._queue = BoundedQueue(max_messages=options.queue_size, max_bytes=options.queue_bytes, clock=self._clock)
-        self._retained = RetainedMemory()
         self._report = Report(log=_log, name="mqtt", clock=self._clock)
-        self._sent = 0
         self._sending: Entry | Spooled | None = None
         self._connected = False
         self._state = f"connecting to {self._where}"
         self._closing = threading.Event()
         self._end_ns = 0
-        self._wake_lock = threading.Lock()
-        # A pipe and not a socket pair: waking costs the pipeline's thread half as much.
-        self._wake_in, self._wake_out = os.pipe()
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._ended = False
-        self._sleeps = False
-        """The thread waits for messages, and must be woken for one."""
-        self._feed = self._make_feed()
+        self._waker = Waker()
+        try:
+            self._waiting = Waiting(
+                options=options,
+                context=context,
+                historical=historical,
+                report=self._report,
+                on_ready=self._waker.nudge,
+            )
+        except BaseException:
+            self._waker.close()
+            raise
+        self._queue, self._retained, self._feed = self._waiting.queue, self._waiting.retained, self._waiting.feed
         self._thread = threading.Thread(target=self._run, name="publish-mqtt", daemon=True)
         self._thread.start()
 
     @property
     def stats(self) -> SinkStats:
         """The counts now."""
-        # Read in this order, what is settled in between is counted as waiting and never as lost.
-        sent, dropped = self._sent, self._queue.dropped
-        queued = self._queue.offered - sent - dropped
-        spool = self._feed.stats if self._feed is not None else None
-        if spool is not None:
-            sent, queued, dropped = sent + spool.sent, queued + spool.waiting, dropped + sum(spool.drops.values())
-        return SinkStats(
-            sent=sent, dropped=dropped, queued=queued, connected=self._connected, state=self._state, spool=spool
-        )
+        return self._waiting.stats(connected=self._connected, state=self._state)
 
     def publish(self, message: Message) -> None:
         """Take a message."""
-        if message.retain:
-            self._retained.keep(message)
-        if self._is_spooled(message):
-            return
-        self._queue.put(message)
-        self._nudge()
-
-    def _is_spooled(self, message: Message) -> bool:
-        """Hand a durable message to the spool; False where it is none, or there is no spool."""
-        if self._feed is None or not message.durable or not message.qos:
-            return False
-        self._feed.spool.put(message)
-        return True
+        self._waiting.put(message)
 
     def flush(self, deadline_s: float = 5.0) -> bool:
         """Wait until every durable message taken so far is safe on the disk or delivered; False when that took longer."""
-        return self._feed.spool.flush(deadline_s) if self._feed is not None else not len(self._queue)
-
-    def _make_feed(self) -> SpoolFeed | None:
-        if self._context.state_dir is None:
-            return None
-        try:
-            return SpoolFeed(
-                self._context.state_dir,
-                options=self._options,
-                clock=self._clock,
-                retained=self._retained,
-                historical=self._historical,
-                report=self._report,
-                on_ready=self._nudge,
-            )
-        except BaseException:
-            os.close(self._wake_in)
-            os.close(self._wake_out)
-            raise
+        return self._waiting.flush(deadline_s)
 
     def close(self, deadline_s: float = 5.0) -> None:
         """Deliver what waits within the deadline, say goodbye, count the rest as dropped."""
         if not self._closing.is_set():
             self._end_ns = self._clock.monotonic_ns() + int(deadline_s * 1e9)
             self._closing.set()
-            self._wake()
+            self._waker.wake()
         self._thread.join(deadline_s + _GRACE_S)
         # Still alive only if the operating system keeps it in a name look-up or a connect; it ends by itself then.
-        self._queue.close()
-        self._report.drops(self._queue, at_once=True)
-        if self._feed is not None:
-            self._feed.close(max(_GRACE_S, self._left_s()))
+        self._waiting.close(max(_GRACE_S, self._left_s()))
 
     def _run(self) -> None:
         try:
             while self._has_time():
                 last = self._closing.is_set()
                 delay_s = self._connect_and_serve()
-                if self._closing.is_set() and (last or not self._waits()):
+                if self._closing.is_set() and (last or not self._waiting):
                     break
                 self._queue.drop_expired()
                 self._report.drops(self._queue)
@@ -171,10 +132,7 @@ class MqttSink:
             self._connected = False
             self._state = "closed"
             self._queue.close()
-            with self._wake_lock:
-                self._ended = True
-                os.close(self._wake_in)
-                os.close(self._wake_out)
+            self._waker.close()
 
     def _connect_and_serve(self) -> float:
         """One connection, from dial to end; returns how long to wait before the next, in seconds."""
@@ -188,7 +146,7 @@ class MqttSink:
                 client_id=self._client_id,
                 version=self._version,
                 will=self._context.will() if self._context.will is not None and not probe else None,
-                wake_fd=self._wake_in,
+                wake_fd=self._waker.fd,
                 clock=self._clock,
                 on_settled=self._settled,
             )
@@ -213,7 +171,7 @@ class MqttSink:
             self._connected = False
             if self._sending is not None:
                 # Not sent again: what broke us once would break us for ever.
-                self._count_settled(self._sending, "lost to an internal error")
+                self._waiting.settle(self._sending, "lost to an internal error")
                 self._sending = None
             delay_s = self._backoff.next_delay_s()
             self._state = f"internal error, see the log; next try in {delay_s:.0f} s"
@@ -222,12 +180,7 @@ class MqttSink:
         finally:
             if link is not None:
                 link.close()
-                self._put_back([entry for _, entry, _ in link.outstanding.values()])
-
-    def _put_back(self, entries: list[Ticket]) -> None:
-        self._queue.put_back([entry for entry in entries if isinstance(entry, Entry)])
-        if self._feed is not None:
-            self._feed.put_back([entry for entry in entries if isinstance(entry, Spooled)])
+                self._waiting.put_back(entry for _, entry, _ in link.outstanding.values())
 
     def _step_version(self, error: LinkError) -> bool:
         """Choose the version of MQTT for the next try; True to try it at once."""
@@ -255,7 +208,7 @@ class MqttSink:
             while link.has_room and self._send_some(link, up_ns):
                 pass
             link.flush()
-            if self._closing.is_set() and not link.outstanding and not self._waits():
+            if self._closing.is_set() and not link.outstanding and not self._waiting:
                 link.hang_up(min(_HANG_UP_S, self._left_s()))
                 return
             self._report.drops(self._queue)
@@ -265,10 +218,10 @@ class MqttSink:
                 self._report.recovered()
             # First say that we sleep, then look once more: a message that came between the two has either seen it and
             # wakes us, or is seen here.
-            self._sleeps = link.has_room
-            due_s = 0.0 if len(self._queue) else self._feed.due_s() if self._feed is not None else math.inf
-            link.step(min(due_s if link.has_room else math.inf, 10.0, self._left_s()))
-            self._sleeps = False
+            self._waker.sleeps = link.has_room
+            due_s = self._waiting.due_s() if link.has_room else None
+            link.step(min(_IDLE_S if due_s is None else due_s, _IDLE_S, self._left_s()))
+            self._waker.sleeps = False
 
     def _send_some(self, link: Link, up_ns: int) -> bool:
         """One live message and one of the spool: neither can starve the other. False where there is none."""
@@ -348,7 +301,7 @@ class MqttSink:
         try:
             link.send(outgoing.message, item, payload=outgoing.payload, expires_s=outgoing.expires_s)
         except LinkError:
-            self._put_back([item])
+            self._waiting.put_back([item])
             raise
         self._sending = None
 
@@ -379,21 +332,7 @@ class MqttSink:
     def _settled(self, message: Message, entry: Ticket, refusal: str | None) -> None:
         if refusal is not None:
             self._report.trouble(f"the broker at {self._where} does not take {message.topic[:200]!r}: {refusal}")
-        self._count_settled(entry, None if refusal is None else "refused")
-
-    def _count_settled(self, entry: Ticket, reason: str | None) -> None:
-        """Count a message as delivered, or as dropped for `reason`."""
-        if isinstance(entry, Spooled):
-            if self._feed is not None:
-                self._feed.settle(entry, reason)
-        elif entry is not None and reason is not None:
-            self._queue.drop(reason)
-        elif entry is not None:
-            self._sent += 1
-
-    def _waits(self) -> bool:
-        """Whether anything has still to be delivered."""
-        return len(self._queue) > 0 or (self._feed is not None and self._feed.spool.waits())
+        self._waiting.settle(entry, None if refusal is None else "refused")
 
     def _has_time(self) -> bool:
         return not self._closing.is_set() or self._left_s() > 0
@@ -401,18 +340,3 @@ class MqttSink:
     def _left_s(self) -> float:
         """Seconds until `close` gives up; without end while nobody closes."""
         return (self._end_ns - self._clock.monotonic_ns()) / 1e9 if self._closing.is_set() else math.inf
-
-    def _nudge(self) -> None:
-        """There is something to send: wake the thread if it sleeps."""
-        if self._sleeps:
-            self._sleeps = False
-            self._wake()
-
-    def _wake(self) -> None:
-        with self._wake_lock:
-            if self._ended:
-                return
-            try:
-                os.write(self._wake_out, b"\0")
-            except BlockingIOError:
-                return  # so many wakes are unread that one more says nothing new

@@ -6,8 +6,9 @@ waits for the disk. The sink's thread takes messages that are safe in the journa
 acknowledged them; then they leave the journal.
 
 What "accepted" means: `publish` has only handed over. A message is safe once it counts as `saved` (`flush` waits for that);
-what was handed over and not saved when the process is killed is lost, and that is what arrived since the last commit, at most
-`COMMIT_EVERY_S` and the disk's own time for one fsync ago. Nothing is sent before it is safe, so no consumer ever knows of a
+what was handed over and not saved when the process is killed is lost. Where the disk keeps up, that is what came since the last
+commit: in the last `COMMIT_EVERY_S` and the disk's own time for one fsync; where it does not, all that counts as `unsaved`.
+Nothing is sent before it is safe, so no consumer ever knows of a
 message that the box has forgotten. There is one exception: where the disk fails, or stalls for longer than `STALLED_S`,
 messages are sent from memory, because a late event is worth more than a safe one that nobody gets.
 """

@@ -9,7 +9,7 @@ import pytest
 from support_brokers import HandClock, Listener, Mosquitto, free_port, wait_until
 
 from edgevision.errors import StateError
-from edgevision.publish import _spool_keeper
+from edgevision.publish import _journal, _spool_keeper, _spool_memory
 from edgevision.publish._journal import Journal
 from edgevision.publish._mqtt_sink import MqttSink
 from edgevision.publish._pace import Pace
@@ -73,13 +73,15 @@ def test_what_an_earlier_run_left_comes_first_in_order_and_as_history(broker, tm
     again.close()
 
 
-def test_nothing_is_sent_before_it_is_safe_and_flush_waits_for_that(broker, tmp_path):
+def test_nothing_is_sent_before_it_is_safe_and_flush_waits_for_that(broker, tmp_path, monkeypatch):
+    monkeypatch.setattr(_journal, "_BUSY_S", 600.0)
+    monkeypatch.setattr(_spool_memory, "STALLED_S", 600.0)
     with Listener(broker.port) as listener:
         sink = make_sink(broker.port, tmp_path / "state")
         sink.publish(event(1))
         assert sink.flush(10)
         assert spool_of(sink).saved == 1
-        wait_until(lambda: sink.stats.connected)
+        listener.wait_count(1)
         other = sqlite3.connect(tmp_path / "state" / "spool.sqlite", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")  # the disk stalls
         for number in range(2, 102):
