@@ -3,11 +3,13 @@
 import json
 import logging
 import sqlite3
+import threading
 from typing import Any
 
 import pytest
 from support_brokers import HandClock, Listener, Mosquitto, free_port, wait_until
 
+from edgevision.clock import SYSTEM_CLOCK
 from edgevision.errors import StateError
 from edgevision.publish import _journal, _spool_keeper, _spool_memory
 from edgevision.publish._journal import Journal
@@ -141,6 +143,37 @@ def test_a_folder_that_cannot_be_used_degrades_to_memory_and_comes_back(broker, 
     assert spool_of(sink).saved == 1
     assert caplog.text.count("cannot write the journal") == 1
     assert "again" in caplog.text
+
+
+class HungDisk(Journal):
+    """A journal on a disk that takes nothing until it is told to."""
+
+    released = threading.Event()
+
+    def begin(self, *, durable):
+        assert HungDisk.released.wait(60)
+        super().begin(durable=durable)
+
+
+def test_a_disk_that_hangs_holds_up_nobody_but_the_keeper(tmp_path, monkeypatch):
+    monkeypatch.setattr(_spool_memory, "STALLED_S", 0.05)
+    HungDisk.released.clear()
+    spool, keeper, _ = keep(tmp_path, clock=SYSTEM_CLOCK, journal=HungDisk)
+    keeper.start()
+    for number in range(50):
+        spool.put(event(number))
+    wait_until(lambda: spool.stats.state == "memory")
+    assert "does not answer" in spool.stats.alarm
+    taken = take_all(spool)
+    assert values(taken) == list(range(50)), "sent without the disk"
+    for item in taken[:20]:
+        spool.settle(item, None, late=False)
+    spool.put_back(taken[20:])
+    keeper.close(0.0)  # does not wait for it either
+    assert spool.stats.drops == {"not saved before the end": 30}
+    HungDisk.released.set()
+    keeper._thread.join(20)
+    assert not keeper._thread.is_alive()
 
 
 class SmallDisk(Journal):
