@@ -244,6 +244,18 @@ def test_results_of_a_daemon_that_was_killed_without_a_broker_arrive_as_history(
     assert all(payload["historical"] for payload in late)
 
 
+def test_a_second_daemon_on_one_state_dir_is_refused_in_one_line(tmp_path, mosquitto):
+    with Mosquitto(mosquitto, tmp_path) as broker:
+        text = yaml(broker.port, f'{{type: images, path: "{PHOTOS}", loop: true}}', "model: parts\n    fps: 5")
+        with Daemon(tmp_path, plain(text)) as daemon:
+            daemon.wait_line("state=live")
+            with Daemon(tmp_path, plain(text)) as second:
+                line = second.wait_line("is in use by another edgevision")
+                assert f"process {daemon.process.pid}" in line
+                assert second.process.wait(30) == 8
+            assert daemon.process.poll() is None
+
+
 @pytest.mark.parametrize(
     ("broken", "words"),
     [

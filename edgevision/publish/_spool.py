@@ -117,8 +117,10 @@ class Spool(SpoolMemory):
                 if lane.behind or len(lane.ready) >= WINDOW:
                     lane.behind = True
                     del self._memory[item.number]
+                    item.place = "done"  # in memory; the journal has it
                 else:
                     self._make_ready(lane, item)
+            self._prune()
             self._changed.notify_all()
         self._on_ready()
 

@@ -80,6 +80,8 @@ class SpoolKeeper:
         self._spool.work.set()
         if self._thread.ident is not None:
             self._thread.join(deadline_s)
+        else:
+            self._let_go()
         self._spool.end()
         self._tell_drops(at_once=True)
         kept = self._spool.stats.waiting
@@ -101,10 +103,12 @@ class SpoolKeeper:
                     return
                 self._clock.wait(self._spool.work, self._pause_s())
         finally:
-            if self._journal is not None:
-                self._close_journal()
-            if self._lock is not None:
-                self._lock.release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._close_journal()
+        if self._lock is not None:
+            self._lock.release()
 
     def _pause_s(self) -> float:
         if self._spool.settled or self._failed:

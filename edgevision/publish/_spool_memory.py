@@ -87,6 +87,8 @@ class SpoolMemory:
         self._changed = threading.Condition(self._lock)
         self._lanes = tuple(Lane() for _ in LANES)
         self._unsaved: deque[Spooled] = deque()
+        self._waiting: dict[int, deque[Spooled]] = {}
+        """What is only in memory, by priority; those that have gone on are taken out when they come to the front."""
         self._unsaved_count = self._unsaved_bytes = 0
         self._memory: dict[int, Spooled] = {}
         self._next_number = 1
@@ -119,15 +121,27 @@ class SpoolMemory:
             self._next_number += 1
             self._memory[item.number] = item
             self._unsaved.append(item)
+            self._waiting.setdefault(message.priority, deque()).append(item)
             self._unsaved_count += 1
             self._unsaved_bytes += item.size_bytes
             while self._unsaved_count > self._max_messages or self._unsaved_bytes > self._max_bytes:
-                waiting = [other for other in self._unsaved if other.place == "waiting"]
-                if not waiting:
+                victim = self._victim()
+                if victim is None:
                     break  # all is on its way
-                self._finish(min(waiting, key=lambda other: other.message.priority), "the disk was too slow or failed")
+                self._finish(victim, "the disk was too slow or failed")
         # Not more than this: to wake the sink's thread from here would cost this one the interpreter's lock.
         self.work.set()
+
+    def _victim(self) -> Spooled | None:
+        """The oldest of the lowest priority that waits for the disk."""
+        self._prune()
+        lowest = min((priority for priority, items in self._waiting.items() if items), default=None)
+        return None if lowest is None else self._waiting[lowest].popleft()
+
+    def _prune(self) -> None:
+        for items in self._waiting.values():
+            while items and items[0].place != "waiting":
+                items.popleft()
 
     def take(self, lane: int) -> Spooled | None:
         """The next message of a lane to be sent, or None; it is then the caller's to settle or to put back."""
@@ -227,6 +241,7 @@ class SpoolMemory:
             self._unsaved_bytes -= item.size_bytes
             while self._unsaved and self._unsaved[0].place == "done":
                 self._unsaved.popleft()
+            self._prune()
             self._changed.notify_all()
 
     def _drop(self, reason: str, count: int = 1) -> None:

@@ -145,6 +145,22 @@ def test_a_folder_that_cannot_be_used_degrades_to_memory_and_comes_back(broker, 
     assert "again" in caplog.text
 
 
+def test_memory_is_bounded_while_the_disk_is_away_and_the_lowest_priority_goes_first(tmp_path):
+    (tmp_path / "spool.sqlite").mkdir()  # what is no file cannot be opened, and not set aside as one either
+    spool, keeper, _ = keep(tmp_path)
+    keeper._once(closing=False)
+    for number in range(3000):
+        spool.put(event(number, priority=number % 3))
+    assert (spool.stats.waiting, spool.stats.state) == (1000, "memory")
+    assert spool.stats.drops == {"the disk was too slow or failed": 2000}
+    items = take_all(spool)
+    assert [number for number in values(items) if number % 3 != 2] == []
+    for item in items:
+        spool.settle(item, None, late=False)
+    assert (len(spool._unsaved), len(spool._memory), sum(map(len, spool._waiting.values()))) == (0, 0, 0)
+    keeper.close(0)
+
+
 class HungDisk(Journal):
     """A journal on a disk that takes nothing until it is told to."""
 
@@ -251,7 +267,6 @@ def test_a_full_journal_gives_up_by_policy_and_counts(tmp_path, when_full, kept)
     else:
         assert {number % 3 for number in left} == {2, 1} or {number % 3 for number in left} == {2}
         assert left == sorted(left)
-    keeper._close_journal()
     keeper.close(0)
 
 
@@ -276,7 +291,6 @@ def test_a_backlog_larger_than_memory_is_read_back_in_order(tmp_path):
         clock.now_ns += 10**8
     assert found == expected
     assert (spool.stats.sent, spool.stats.waiting) == (4500, 0)
-    keeper._close_journal()
     keeper.close(0)
 
 
@@ -300,7 +314,6 @@ def test_old_and_expired_messages_are_given_up_by_the_monotonic_clock_alone(tmp_
     keeper._once(closing=False)
     assert spool.stats.drops == {"expired": 1, "too old": 1}
     assert values(take_all(spool)) == [3]
-    keeper._close_journal()
     keeper.close(0)
 
 
