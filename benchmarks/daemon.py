@@ -56,6 +56,7 @@ class Run:
         sources = {"type": "opencv", "url": str(arguments.source), "loop": True}
         config: dict[str, Any] = {
             "device": "bench",
+            "state_dir": str(folder / "state"),
             "sinks": [{"type": "jsonl", "path": str(self.output), "max_bytes": 2**31}],
             "models": {"m": {"model": arguments.model, "threads": arguments.threads}},
             "cameras": [

@@ -168,6 +168,8 @@ class Message:
     """Worthless to a consumer after this; the broker and our queue may then drop it."""
     durable: bool = False
     """Must outlive an outage and a restart."""
+    priority: int = 0
+    """Where room is short, lower ones are given up first."""
     content_type: str = "application/json"
 
 

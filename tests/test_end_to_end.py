@@ -66,7 +66,8 @@ class Daemon:
 
     def __init__(self, folder, text, **environ):
         self.config = folder / "edgevision.yaml"
-        self.config.write_text(text)
+        # Its own, or daemons of other tests would share a journal.
+        self.config.write_text(f"state_dir: {folder}/state\n{text}")
         self.lines = []
         self._changed = threading.Condition()
         self._environ = {**os.environ, **environ}
@@ -215,6 +216,44 @@ def test_the_broker_comes_late_goes_and_comes_back(tmp_path, mosquitto):
         # QoS 1 is at least once: after an outage a message may come twice, and none may be missing.
         assert sorted(set(seqs)) == list(range(1, max(seqs) + 1))
         assert status[-1]["state"] == "online"
+
+
+def test_results_of_a_daemon_that_was_killed_without_a_broker_arrive_as_history(tmp_path, mosquitto):
+    broker, copy = Mosquitto(mosquitto, tmp_path), tmp_path / "copy.jsonl"
+    mqtt = f"sinks: [{{type: jsonl, path: {copy}}}]\nmqtt:\n  results: {{qos: 1, durable: true}}\n"
+    text = yaml(broker.port, f'{{type: images, path: "{PHOTOS}", loop: true}}', "model: parts\n    fps: 20")
+    text = plain(text).replace("mqtt:\n", mqtt)
+    with Daemon(tmp_path, text) as daemon:
+        daemon.wait_line("refuses connections")
+        wait_until(lambda: copy.exists() and copy.read_text().count("/results") > 30, "results")
+        daemon.process.kill()
+    first = [json.loads(line)["payload"] for line in copy.read_text().splitlines() if "/results" in line]
+    with broker, Listener(broker.port) as listener, Daemon(tmp_path, text) as daemon:
+        listener.wait_for(lambda heard: is_result(heard) and not content(heard)["historical"], 60)
+        daemon.stop()
+        listener.wait_for(lambda heard: b"SIGTERM" in heard.payload)
+    found = [content(heard) for heard in listener.heard]
+    late = [payload for payload in found if payload["boot_id"] == first[0]["boot_id"]]
+    results = [payload["seq"] for payload in late if payload["schema"] == "edgevision/result/1"]
+    assert results == list(range(1, len(results) + 1)), "in order, and none missing"
+    assert len(results) >= len(first) - 5, "all but those of the last commit"
+    assert {payload["camera_state"] for payload in late if payload["schema"] == "edgevision/camera-status/1"} == {
+        "starting",
+        "live",
+    }
+    assert all(payload["historical"] for payload in late)
+
+
+def test_a_second_daemon_on_one_state_dir_is_refused_in_one_line(tmp_path, mosquitto):
+    with Mosquitto(mosquitto, tmp_path) as broker:
+        text = yaml(broker.port, f'{{type: images, path: "{PHOTOS}", loop: true}}', "model: parts\n    fps: 5")
+        with Daemon(tmp_path, plain(text)) as daemon:
+            daemon.wait_line("state=live")
+            with Daemon(tmp_path, plain(text)) as second:
+                line = second.wait_line("is in use by another edgevision")
+                assert f"process {daemon.process.pid}" in line
+                assert second.process.wait(30) == 8
+            assert daemon.process.poll() is None
 
 
 @pytest.mark.parametrize(

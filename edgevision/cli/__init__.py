@@ -18,6 +18,7 @@ from edgevision.cli._app import new_app
 COMMANDS = (
     "demo",
     "run",
+    "consume",
     "check",
     "install",
     "upgrade",

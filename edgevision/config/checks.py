@@ -17,6 +17,7 @@ from edgevision.documents import Document, Location
 from edgevision.environment import default_state_dir, user_models_dir
 from edgevision.errors import EdgevisionError, Fault
 from edgevision.events.base import RuleContext
+from edgevision.messages import Deliveries
 from edgevision.model_store import ModelFolder
 
 
@@ -28,6 +29,7 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
         if isinstance(section, dict) and isinstance(section.get("model"), str):
             yield from _check_model(document, key, section, folders)
     yield from _check_files(document)
+    yield from _check_durable(document)
     first: dict[str, int] = {}
     for index, camera in enumerate(cameras):
         if not isinstance(camera, dict):
@@ -56,6 +58,23 @@ def _check_files(document: Document) -> Iterator[Fault]:
     for at, name in named:
         if isinstance(name, str) and not Path(name).is_file():
             yield _fault(document, at, f"{name}: no such file")
+
+
+def _check_durable(document: Document) -> Iterator[Fault]:
+    """Whether what is to outlive an outage can be acknowledged, and has a place on the disk."""
+    mqtt = _part(document.data, "mqtt", dict)
+    asked = [kind for kind in (*Deliveries.model_fields,) if _part(mqtt, kind, dict).get("durable") is True]
+    for kind in asked:
+        at: Location = ("mqtt", kind, "durable")
+        if _part(mqtt, kind, dict).get("qos", 0) == 0:
+            problem = "needs an acknowledgement, which QoS 0 has not; set `qos: 1` beside it, or take `durable` away"
+            yield _fault(document, at, problem)
+        if kind in {"telemetry", "image"}:
+            problem = f"{kind} cannot be sent as history; set `durable` for results, events and status only"
+            yield _fault(document, at, problem)
+    named = _part(document.data, "state_dir", str)
+    if named and Path(named).exists() and not Path(named).is_dir():
+        yield _fault(document, ("state_dir",), f"{named} is not a folder; durable messages and models are kept there")
 
 
 def _fault(document: Document, at: Location, problem: str) -> Fault:

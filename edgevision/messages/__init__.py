@@ -14,6 +14,7 @@ from edgevision.messages.contract import (
     ProcessTelemetry,
     ResultPayload,
     SinkTelemetry,
+    SpoolTelemetry,
     StageSummary,
 )
 from edgevision.messages.delivery import Deliveries, Delivery
@@ -35,6 +36,7 @@ __all__ = [
     "ProcessTelemetry",
     "ResultPayload",
     "SinkTelemetry",
+    "SpoolTelemetry",
     "StageSummary",
     "add_jpeg_comment",
     "mark_historical",

@@ -27,7 +27,7 @@ from edgevision.messages.contract import (
     SinkTelemetry,
     TelemetryPayload,
 )
-from edgevision.messages.delivery import Deliveries, Delivery
+from edgevision.messages.delivery import PRIORITIES, Deliveries, Delivery
 from edgevision.messages.jpeg import add_jpeg_comment
 from edgevision.messages.result import ResultWriter
 from edgevision.messages.times import timestamp
@@ -100,7 +100,7 @@ class Composer:
             published_at=timestamp(self._clock.time_ns()),
             **fields,
         )
-        return _sent(topic, content.model_dump_json().encode(), delivery)
+        return _sent(topic, content.model_dump_json().encode(), delivery, priority=PRIORITIES.get(kind, 0))
 
     def result(
         self,
@@ -158,6 +158,7 @@ class Composer:
         reason: str,
         cameras: Sequence[str] = (),
         models: Mapping[str, ModelStatus] | None = None,
+        alarms: Sequence[str] = (),
         will: bool = False,
         safe_mode: str | None = None,
         clock_synchronised: bool | None = None,
@@ -172,6 +173,7 @@ class Composer:
             "models": dict(models or {}),
             "safe_mode": safe_mode,
             "clock_synchronised": clock_synchronised,
+            "alarms": list(alarms),
         }
         return self._message("status", DeviceStatusPayload, fields, seq=WILL_SEQ if will else None)
 
@@ -224,7 +226,9 @@ class Composer:
         return _sent(topic, payload, self.deliveries.image, content_type="image/jpeg")
 
 
-def _sent(topic: str, payload: bytes, delivery: Delivery, *, content_type: str = "application/json") -> Message:
+def _sent(
+    topic: str, payload: bytes, delivery: Delivery, *, content_type: str = "application/json", priority: int = 0
+) -> Message:
     return Message(
         topic=topic,
         payload=payload,
@@ -232,6 +236,7 @@ def _sent(topic: str, payload: bytes, delivery: Delivery, *, content_type: str =
         retain=delivery.retain,
         expires_s=delivery.expires_s,
         durable=delivery.durable,
+        priority=priority,
         content_type=content_type,
     )
 

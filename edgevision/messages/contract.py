@@ -193,6 +193,8 @@ class DeviceStatusPayload(Envelope):
     """What was left out after repeated crashes, and why; null where everything runs."""
     clock_synchronised: bool | None = None
     """Whether the wall clock behind every timestamp is set by somebody who knows; null where it cannot be told."""
+    alarms: list[str] = []
+    """What a person has to look at, in words; empty where all is well."""
 
 
 class StageSummary(_Payload):
@@ -223,6 +225,29 @@ class CameraTelemetry(_Payload):
     stages_ms: dict[str, StageSummary]
 
 
+class SpoolTelemetry(_Payload):
+    """Durable messages of one sink that are kept on the disk; counts since the daemon started."""
+
+    state: Literal["journal", "memory"]
+    """`memory`: the disk fails or stalls, and a power cut would lose what waits."""
+    reason: str
+    recovered: Count
+    """Messages that an earlier run left behind."""
+    replayed: Count
+    """Late messages that the broker has acknowledged."""
+    saved: Count
+    unsaved: Count
+    """Handed over and not yet on the disk."""
+    waiting: Count
+    journal_bytes: Count
+    oldest_s: Annotated[float, Field(ge=0)]
+    """Age of the oldest message in the journal, in seconds; time in which the machine is off does not count."""
+    set_aside: Count
+    """Damaged journals."""
+    drops: dict[str, Count]
+    """Messages given up, by reason in words; they are in the sink's `dropped` as well."""
+
+
 class SinkTelemetry(_Payload):
     """One sink's counts since the daemon started."""
 
@@ -231,6 +256,8 @@ class SinkTelemetry(_Payload):
     queued: Count
     connected: bool
     state: str
+    spool: SpoolTelemetry | None = None
+    """Of a sink that keeps durable messages on the disk."""
 
 
 class ProcessTelemetry(_Payload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +19,11 @@ class Delivery(BaseModel):
     expires_s: Annotated[float, Field(gt=0, le=0xFFFFFFFF)] | None = None
     """Not worth delivering after this many seconds."""
     durable: bool = False
-    """Must outlive an outage."""
+    """Must outlive an outage and a restart: it is written to the journal under `state_dir` first. Needs `qos` 1 or 2."""
+
+
+PRIORITIES: Mapping[str, int] = {"results": 0, "events": 1, "status": 2}
+"""What is kept longest where room is short; every other kind is 0."""
 
 
 class Deliveries(BaseModel):

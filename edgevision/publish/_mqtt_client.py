@@ -32,9 +32,23 @@ class LastError(logging.Handler):
 
 
 def make_client(
-    options: Options, *, client_id: str, version: Version, will: Message | None, errors: LastError
+    options: Options,
+    *,
+    client_id: str,
+    version: Version,
+    will: Message | None,
+    errors: LastError,
+    keep_session: bool = False,
 ) -> Client:
     """A client for one connection, without callbacks.
+
+    Args:
+        options: where to and how.
+        client_id: who we are.
+        version: which MQTT to speak.
+        will: what the broker says when we vanish.
+        errors: takes what paho logs.
+        keep_session: the broker remembers us (MQTT 5: ask so at `connect`), and what comes is acknowledged by us.
 
     Raises:
         PublishError: a file with a password or a certificate cannot be used.
@@ -43,7 +57,9 @@ def make_client(
         CallbackAPIVersion.VERSION2,
         client_id,
         protocol=MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311,
+        clean_session=None if version == "5" else not keep_session,
         reconnect_on_failure=False,
+        manual_ack=keep_session,
     )
     client.max_inflight_messages = 0  # without limit, because the limit is the link's
     logger = logging.Logger("paho", logging.ERROR)  # noqa: LOG001 - of this client alone, and outside the tree

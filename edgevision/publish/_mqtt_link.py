@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
@@ -26,6 +26,7 @@ from edgevision.errors import PublishError
 from edgevision.publish import _mqtt_words as words
 from edgevision.publish._mqtt_client import LastError, PropertiesMaker, Version, make_client, packet_bytes
 from edgevision.publish._queue import Entry
+from edgevision.publish._spool_memory import Spooled
 from edgevision.publish.mqtt import Options
 from edgevision.types import Message
 
@@ -35,10 +36,14 @@ _MAX_PACKET_BYTES = 268_435_460
 """The longest packet there is (MQTT 5.0, 1.5.5); a broker may set a lower limit."""
 _EARLY_NS = 3 * 10**9
 """A connection that the broker closes so soon after its welcome has not simply been lost."""
-_GARBAGE = (MQTTException, struct.error, IndexError, KeyError, ValueError, AssertionError)
+GARBAGE = (MQTTException, struct.error, IndexError, KeyError, ValueError, AssertionError)
 """What paho raises for bytes that are not MQTT."""
 _UNSETTLED_S = 60.0
 """A broker that acknowledges nothing for so long (and two keepalives) is taken for stuck, even if it answers pings."""
+
+
+Ticket: TypeAlias = Entry | Spooled | None
+"""Where a message stands until it is settled; None for what never stood anywhere."""
 
 
 class LinkError(PublishError):
@@ -63,7 +68,7 @@ class Link:
         will: Message | None,
         wake_fd: int,
         clock: Clock,
-        on_settled: Callable[[Message, Entry | None, str | None], None],
+        on_settled: Callable[[Message, Ticket, str | None], None],
     ) -> None:
         """Prepare; nothing is sent before `dial`.
 
@@ -80,8 +85,8 @@ class Link:
             LinkError: a file with a password or a certificate cannot be used.
         """
         self.where = options.where
-        self.outstanding: dict[int, tuple[Message, Entry | None, int]] = {}
-        """Message, its place in the queue, bytes sent; by packet identifier, in the order of sending."""
+        self.outstanding: dict[int, tuple[Message, Ticket, int]] = {}
+        """Message, its place, bytes sent; by packet identifier, in the order of sending."""
         self._options = options
         self._client_id = client_id
         self._wake_fd = wake_fd
@@ -169,12 +174,12 @@ class Link:
         """Whether another message may be handed over now."""
         return len(self.outstanding) < self._window and self._outstanding_bytes < _WINDOW_BYTES
 
-    def send(self, message: Message, entry: Entry | None, *, payload: bytes, expires_s: int | None) -> None:
+    def send(self, message: Message, entry: Ticket, *, payload: bytes, expires_s: int | None) -> None:
         """Hand a message over; `flush` or `step` write it.
 
         Args:
             message: what to send; its payload is not looked at.
-            entry: its place in the queue, None for what never stood there.
+            entry: its place in the queue or the spool, None for what never stood there.
             payload: the bytes to send.
             expires_s: seconds it has left to live.
 
@@ -267,7 +272,7 @@ class Link:
             # TLS may hold bytes that the socket no longer tells of.
             while rc == MQTTErrorCode.MQTT_ERR_SUCCESS and self._pending():
                 rc = self._client.loop_read()
-        except _GARBAGE as error:
+        except GARBAGE as error:
             raise LinkError(words.not_mqtt(self.where)) from error
         self._garbled = rc == MQTTErrorCode.MQTT_ERR_PROTOCOL
 

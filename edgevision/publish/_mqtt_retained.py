@@ -45,6 +45,11 @@ class RetainedMemory:
                 self._bytes -= len(oldest.payload)
                 self._forgotten += 1
 
+    def newest(self, topic: str) -> Message | None:
+        """What is remembered of a topic."""
+        with self._lock:
+            return self._messages.get(topic)
+
     def all(self) -> list[Message]:
         """All that is remembered now."""
         with self._lock:

@@ -1,24 +1,26 @@
-"""The MQTT sink: a bounded queue, and one thread that keeps a connection and empties the queue into it.
+"""The MQTT sink: a bounded queue, a spool, and one thread that keeps a connection and empties both into it.
 
-A message is in one of three places: in the queue, outstanding on the link, or settled (delivered, or counted as
-dropped). When a link is lost, what was outstanding goes back to the front of the queue, so acknowledged messages arrive
-at least once and in order.
+A message is in one of three places: in the queue (durable ones: in the spool), outstanding on the link, or settled
+(delivered, or counted as dropped). When a link is lost, what was outstanding goes back to where it was, so acknowledged
+messages arrive at least once and in order.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable
 
 from edgevision.messages import mark_historical
 from edgevision.publish._mqtt_client import Version
-from edgevision.publish._mqtt_link import Link, LinkError
-from edgevision.publish._mqtt_retained import RetainedMemory
-from edgevision.publish._queue import BoundedQueue, Entry
+from edgevision.publish._mqtt_link import Link, LinkError, Ticket
+from edgevision.publish._mqtt_waiting import Waiting
+from edgevision.publish._mqtt_waker import Waker
+from edgevision.publish._queue import Entry
 from edgevision.publish._report import Report
+from edgevision.publish._spool_feed import STALE_NS, Outgoing, SpoolFeed
+from edgevision.publish._spool_memory import STATES, Spooled
 from edgevision.publish.base import SinkContext, SinkStats
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff
@@ -26,13 +28,14 @@ from edgevision.types import Message
 
 _log = logging.getLogger(__name__)
 
-_STALE_NS = 10**9
-"""A message that waited longer than this for a connection is marked as historical."""
 _PROVED_NS = 30 * 10**9
 """A connection that lasted so long was a success: the next failure starts the back-off anew."""
 _TRIES_UNANSWERED = 3
 """Connections without an answer before MQTT 3.1.1 is tried: some old brokers refuse MQTT 5 by closing."""
+_STATES_NS = 3 * 10**9
+"""How long a new connection waits for states that are read from the disk before it goes on without them."""
 _HANG_UP_S = 0.5
+_IDLE_S = 10.0
 _GRACE_S = 1.0
 """What `close` allows the thread above its deadline, to hang up and to come to its end."""
 
@@ -55,6 +58,9 @@ class MqttSink:
             context: who we are; birth and will.
             backoff: delays between tries to connect.
             historical: marks a JSON payload as late; ValueError where it cannot.
+
+        Raises:
+            StateError: another daemon keeps its durable messages in the same folder.
         """
         self._options = options
         self._context = context
@@ -66,58 +72,50 @@ class MqttSink:
         self._version: Version = "3.1.1" if options.protocol == "3.1.1" else "5"
         self._unanswered = 0
         self._version_known = options.protocol != "auto"
-        self._queue = BoundedQueue(max_messages=options.queue_size, max_bytes=options.queue_bytes, clock=self._clock)
-        self._retained = RetainedMemory()
         self._report = Report(log=_log, name="mqtt", clock=self._clock)
-        self._sent = 0
-        self._sending: Entry | None = None
+        self._sending: Entry | Spooled | None = None
         self._connected = False
         self._state = f"connecting to {self._where}"
         self._closing = threading.Event()
         self._end_ns = 0
-        self._wake_lock = threading.Lock()
-        # A pipe and not a socket pair: waking costs the pipeline's thread half as much.
-        self._wake_in, self._wake_out = os.pipe()
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._ended = False
-        self._sleeps = False
-        """The thread waits for messages, and must be woken for one."""
+        self._waker = Waker()
+        try:
+            self._waiting = Waiting(
+                options=options,
+                context=context,
+                historical=historical,
+                report=self._report,
+                on_ready=self._waker.nudge,
+            )
+        except BaseException:
+            self._waker.close()
+            raise
+        self._queue, self._retained, self._feed = self._waiting.queue, self._waiting.retained, self._waiting.feed
         self._thread = threading.Thread(target=self._run, name="publish-mqtt", daemon=True)
         self._thread.start()
 
     @property
     def stats(self) -> SinkStats:
         """The counts now."""
-        # Read in this order, what is settled in between is counted as waiting and never as lost.
-        sent, dropped = self._sent, self._queue.dropped
-        return SinkStats(
-            sent=sent,
-            dropped=dropped,
-            queued=self._queue.offered - sent - dropped,
-            connected=self._connected,
-            state=self._state,
-        )
+        return self._waiting.stats(connected=self._connected, state=self._state)
 
     def publish(self, message: Message) -> None:
         """Take a message."""
-        if message.retain:
-            self._retained.keep(message)
-        self._queue.put(message)
-        if self._sleeps:
-            self._sleeps = False
-            self._wake()
+        self._waiting.put(message)
+
+    def flush(self, deadline_s: float = 5.0) -> bool:
+        """Wait until every durable message taken so far is safe on the disk or delivered; False when that took longer."""
+        return self._waiting.flush(deadline_s)
 
     def close(self, deadline_s: float = 5.0) -> None:
         """Deliver what waits within the deadline, say goodbye, count the rest as dropped."""
         if not self._closing.is_set():
             self._end_ns = self._clock.monotonic_ns() + int(deadline_s * 1e9)
             self._closing.set()
-            self._wake()
+            self._waker.wake()
         self._thread.join(deadline_s + _GRACE_S)
         # Still alive only if the operating system keeps it in a name look-up or a connect; it ends by itself then.
-        self._queue.close()
-        self._report.drops(self._queue, at_once=True)
+        self._waiting.close(max(_GRACE_S, self._left_s()))
 
     def _beat(self) -> None:
         if self._context.progress is not None:
@@ -129,7 +127,7 @@ class MqttSink:
                 self._beat()
                 last = self._closing.is_set()
                 delay_s = self._connect_and_serve()
-                if self._closing.is_set() and (last or not len(self._queue)):
+                if self._closing.is_set() and (last or not self._waiting):
                     break
                 self._queue.drop_expired()
                 self._report.drops(self._queue)
@@ -140,10 +138,7 @@ class MqttSink:
             self._connected = False
             self._state = "closed"
             self._queue.close()
-            with self._wake_lock:
-                self._ended = True
-                os.close(self._wake_in)
-                os.close(self._wake_out)
+            self._waker.close()
 
     def _connect_and_serve(self) -> float:
         """One connection, from dial to end; returns how long to wait before the next, in seconds."""
@@ -157,7 +152,7 @@ class MqttSink:
                 client_id=self._client_id,
                 version=self._version,
                 will=self._context.will() if self._context.will is not None and not probe else None,
-                wake_fd=self._wake_in,
+                wake_fd=self._waker.fd,
                 clock=self._clock,
                 on_settled=self._settled,
             )
@@ -182,8 +177,8 @@ class MqttSink:
             self._connected = False
             if self._sending is not None:
                 # Not sent again: what broke us once would break us for ever.
+                self._waiting.settle(self._sending, "lost to an internal error")
                 self._sending = None
-                self._queue.drop("lost to an internal error")
             delay_s = self._backoff.next_delay_s()
             self._state = f"internal error, see the log; next try in {delay_s:.0f} s"
             _log.exception("mqtt: internal error; connecting anew in %.0f s", delay_s)
@@ -191,7 +186,7 @@ class MqttSink:
         finally:
             if link is not None:
                 link.close()
-                self._queue.put_back([entry for _, entry, _ in link.outstanding.values() if entry is not None])
+                self._waiting.put_back(entry for _, entry, _ in link.outstanding.values())
 
     def _step_version(self, error: LinkError) -> bool:
         """Choose the version of MQTT for the next try; True to try it at once."""
@@ -217,10 +212,10 @@ class MqttSink:
             if not self._has_time():
                 link.hang_up(_HANG_UP_S)
                 return
-            while link.has_room and (entry := self._queue.get()) is not None:
-                self._send(link, entry, up_ns)
+            while link.has_room and self._send_some(link, up_ns):
+                pass
             link.flush()
-            if self._closing.is_set() and not link.outstanding and not len(self._queue):
+            if self._closing.is_set() and not link.outstanding and not self._waiting:
                 link.hang_up(min(_HANG_UP_S, self._left_s()))
                 return
             self._report.drops(self._queue)
@@ -230,10 +225,20 @@ class MqttSink:
                 self._report.recovered()
             # First say that we sleep, then look once more: a message that came between the two has either seen it and
             # wakes us, or is seen here.
-            self._sleeps = link.has_room
-            busy = link.has_room and len(self._queue) > 0
-            link.step(0.0 if busy else min(10.0, self._left_s()))
-            self._sleeps = False
+            self._waker.sleeps = link.has_room
+            due_s = self._waiting.due_s() if link.has_room else None
+            link.step(min(_IDLE_S if due_s is None else due_s, _IDLE_S, self._left_s()))
+            self._waker.sleeps = False
+
+    def _send_some(self, link: Link, up_ns: int) -> bool:
+        """One live message and one of the spool: neither can starve the other. False where there is none."""
+        entry = self._queue.get()
+        if entry is not None:
+            self._send(link, entry, up_ns)
+        outgoing = self._feed.next() if self._feed is not None and link.has_room else None
+        if outgoing is not None:
+            self._send_spooled(link, outgoing)
+        return entry is not None or outgoing is not None
 
     def _welcome(self, link: Link, up_ns: int) -> None:
         """What each connection begins with: we are there, and what the broker should know."""
@@ -251,10 +256,13 @@ class MqttSink:
         if link.shortcomings:
             self._report.trouble(link.shortcomings)
         first = [self._context.birth()] if self._context.birth is not None else []
+        told = {message.topic for message in first}
         for message in first:
             self._send_waiting(link, message.topic, up_ns)
-        told = self._queue.retained_topics()
-        told |= {message.topic for message in first}
+        if self._feed is not None:
+            told |= self._send_states(link, self._feed, first[0] if first else None)
+            first = [message for message in first if not message.durable]
+        told |= self._queue.retained_topics()
         first += [message for message in self._retained.all() if message.topic not in told]
         for message in first:
             while not link.has_room:
@@ -277,11 +285,38 @@ class MqttSink:
             self._send(link, entry, up_ns)
             link.flush()
 
+    def _send_states(self, link: Link, feed: SpoolFeed, birth: Message | None) -> set[str]:
+        """States that are in the spool go first and in order, our birth the last of them; returns the topics told."""
+        if birth is not None and birth.durable:
+            self._retained.keep(birth)
+            feed.spool.put(birth)
+        told: set[str] = set()
+        end_ns = self._clock.monotonic_ns() + _STATES_NS
+        while feed.spool.has_states() and self._clock.monotonic_ns() < end_ns and self._has_time():
+            outgoing = feed.next((STATES,)) if link.has_room else None
+            if outgoing is None:
+                link.step(0.01)
+                continue
+            self._send_spooled(link, outgoing)
+            link.flush()
+            if outgoing.message.retain:
+                told.add(outgoing.message.topic)
+        return told
+
+    def _send_spooled(self, link: Link, outgoing: Outgoing) -> None:
+        item = self._sending = outgoing.item
+        try:
+            link.send(outgoing.message, item, payload=outgoing.payload, expires_s=outgoing.expires_s)
+        except LinkError:
+            self._waiting.put_back([item])
+            raise
+        self._sending = None
+
     def _send(self, link: Link, entry: Entry, up_ns: int) -> None:
         message = entry.message
         payload = message.payload
         if (
-            up_ns - entry.queued_mono_ns > _STALE_NS
+            up_ns - entry.queued_mono_ns > STALE_NS
             and not message.retain
             and message.content_type == "application/json"
         ):
@@ -301,13 +336,10 @@ class MqttSink:
             raise
         self._sending = None
 
-    def _settled(self, message: Message, entry: Entry | None, refusal: str | None) -> None:
+    def _settled(self, message: Message, entry: Ticket, refusal: str | None) -> None:
         if refusal is not None:
             self._report.trouble(f"the broker at {self._where} does not take {message.topic[:200]!r}: {refusal}")
-            if entry is not None:
-                self._queue.drop("refused")
-        elif entry is not None:
-            self._sent += 1
+        self._waiting.settle(entry, None if refusal is None else "refused")
 
     def _has_time(self) -> bool:
         return not self._closing.is_set() or self._left_s() > 0
@@ -315,12 +347,3 @@ class MqttSink:
     def _left_s(self) -> float:
         """Seconds until `close` gives up; without end while nobody closes."""
         return (self._end_ns - self._clock.monotonic_ns()) / 1e9 if self._closing.is_set() else math.inf
-
-    def _wake(self) -> None:
-        with self._wake_lock:
-            if self._ended:
-                return
-            try:
-                os.write(self._wake_out, b"\0")
-            except BlockingIOError:
-                return  # so many wakes are unread that one more says nothing new

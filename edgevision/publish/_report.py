@@ -7,15 +7,29 @@ queue and told here, from the sink's own thread: the pipeline never waits for a 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgevision.clock import Clock
-from edgevision.publish._queue import BoundedQueue
 
 _FIRST_INTERVAL_NS = 60 * 10**9
 _LONGEST_INTERVAL_NS = 3600 * 10**9
 _MAX_TROUBLES = 64
 """Kinds of trouble remembered; more at once are not real."""
+
+
+class Dropping(Protocol):
+    """What gives messages up and counts them."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages given up in all."""
+        ...
+
+    def take_drops(self) -> Counter[str]:
+        """Messages given up since the last call, by reason in words."""
+        ...
 
 
 @dataclass(slots=True)
@@ -65,7 +79,7 @@ class Report:
         """All is well again: the next trouble is news."""
         self._troubles.clear()
 
-    def drops(self, queue: BoundedQueue, *, at_once: bool = False) -> None:
+    def drops(self, queue: Dropping, *, at_once: bool = False) -> None:
         """Tell what the queue gave up since the last line, at most one line a minute."""
         now_ns = self._clock.monotonic_ns()
         if now_ns < self._next_drops_mono_ns and not at_once:

@@ -6,12 +6,44 @@ published: a message is delivered, waiting, or counted as dropped, and never sim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.types import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolStats:
+    """Counts of what keeps durable messages on the disk, since the sink was made."""
+
+    state: Literal["journal", "memory"]
+    """`memory`: the disk fails or stalls, and a power cut would lose what waits."""
+    reason: str
+    """In words, for people."""
+    offered: int
+    recovered: int
+    """What an earlier run left behind."""
+    sent: int
+    """Acknowledged by the broker."""
+    replayed: int
+    """Those of them that were late."""
+    saved: int
+    """Written to the disk."""
+    unsaved: int
+    """Handed over and not yet on the disk: what a power cut would lose now."""
+    waiting: int
+    journal_bytes: int
+    oldest_s: float
+    """Age of the oldest message in the journal."""
+    set_aside: int
+    """Damaged journals."""
+    drops: Mapping[str, int]
+    """Given up, by reason in words."""
+    alarm: str
+    """What a person has to look at; empty where there is nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +59,8 @@ class SinkStats:
     connected: bool
     state: str = ""
     """In words, for people: `connected to 10.0.0.5:1883 (MQTT 5)`, `connection refused; next try in 4 s`."""
+    spool: SpoolStats | None = None
+    """Of a sink that keeps durable messages on the disk; they are in the counts above as well."""
 
 
 class Progress(Protocol):
@@ -53,6 +87,8 @@ class SinkContext:
     clock: Clock = SYSTEM_CLOCK
     progress: Progress | None = None
     """Told by a sink's own thread of every round, so that one that hangs is noticed."""
+    state_dir: Path | None = None
+    """Where durable messages are kept on the disk; None keeps them in memory."""
 
 
 class Sink(Protocol):

@@ -1,7 +1,8 @@
 """MQTT, the sink of a factory floor: what the user may set, and the check of it; the work is in `_mqtt_*` beside it.
 
 `_mqtt_sink` holds the queue and the thread, `_mqtt_link` one connection from dial to end, `_mqtt_client` what is said
-to paho, `_mqtt_words` what went wrong in words, `_mqtt_tls` the certificates. paho is imported when a sink is made.
+to paho, `_spool*` and `_journal` keep durable messages on the disk, `_mqtt_words` has what went wrong in words, `_mqtt_tls`
+the certificates. paho is imported when a sink is made.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 
 from edgevision import registry
 from edgevision.publish._mqtt_tls import TlsOptions, make_context
+from edgevision.publish._spool_options import SpoolOptions
 from edgevision.publish.base import Sink, SinkContext
 
 _MAX_PAYLOAD_BYTES = 268_435_455
@@ -51,6 +53,8 @@ class Options(registry.Options):
     """Bytes that may wait; also the largest message."""
     max_inflight: int = Field(default=20, ge=1, le=65535)
     """Messages handed to the connection that the broker has not acknowledged, or the socket has not taken."""
+    spool: SpoolOptions = SpoolOptions()
+    """How durable messages are kept on the disk."""
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -97,6 +101,7 @@ def create(options: Options, context: SinkContext) -> Sink:
     Raises:
         PluginError: paho-mqtt is missing.
         PublishError: a certificate or key cannot be used.
+        StateError: another daemon keeps its durable messages in the same `state_dir`.
     """
     registry.require("paho.mqtt.client", package="paho-mqtt", purpose="publish type mqtt")
     # Imports paho, which must not happen before it is known to be there.

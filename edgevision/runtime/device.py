@@ -11,11 +11,12 @@ from edgevision._version import __version__
 from edgevision.clock import Clock
 from edgevision.config import Config
 from edgevision.errors import EdgevisionError
-from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus, SinkTelemetry
+from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus
 from edgevision.pipeline import Model
 from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.progress import Board
+from edgevision.runtime.sinks import sink_alarms, sink_telemetry
 from edgevision.runtime.wall_clock import clock_synchronised
 from edgevision.types import Message
 
@@ -53,6 +54,7 @@ class Device:
         self._config = config
         self._clock = clock
         self._board = board
+        self._alarms: tuple[str, ...] = ()
         self._since_ns = clock.time_ns()
         self._meter = ProcessMeter(clock)
         self._telemetry_at_ns = clock.monotonic_ns()
@@ -107,6 +109,13 @@ class Device:
         if self.composer.deliveries.status.enabled:
             self.publish(self._status())
 
+    def check_alarms(self) -> None:
+        """A disk that fails is told on the device's status, and so is its return."""
+        alarms = sink_alarms(self.sinks)
+        if alarms != self._alarms:
+            self._alarms = alarms
+            self.announce(self.state, self.reason)
+
     def left_out(self, camera: str) -> None:
         """A camera that safe mode leaves out says so: nobody looks."""
         if self.composer.deliveries.status.enabled:
@@ -128,16 +137,7 @@ class Device:
         counts = cameras(interval_s)
         if not self.composer.deliveries.telemetry.enabled:
             return
-        sinks = {}
-        for name, sink in self.sinks.items():
-            stats = sink.stats
-            sinks[name] = SinkTelemetry(
-                sent=stats.sent,
-                dropped=stats.dropped,
-                queued=stats.queued,
-                connected=stats.connected,
-                state=stats.state,
-            )
+        sinks = {name: sink_telemetry(sink) for name, sink in self.sinks.items()}
         message = self.composer.telemetry(
             interval_s=round(interval_s, 3),
             cameras=counts,
@@ -154,6 +154,7 @@ class Device:
             reason=self.reason,
             cameras=self.cameras,
             models={name: _model_status(model) for name, model in self.models.items()},
+            alarms=self._alarms,
             safe_mode=self.safe_mode,
             clock_synchronised=clock_synchronised(),
         )
@@ -167,6 +168,7 @@ class Device:
             birth=partial(self._birth, name),
             will=self._will,
             clock=self._clock,
+            state_dir=self._config.state_dir,
             progress=self._board.part(f"sink:{name}", limit_s=limit_s),
         )
 

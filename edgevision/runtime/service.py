@@ -150,6 +150,7 @@ class Service:
                 self._take_over(reload)
             for group in self._groups.values():
                 group.check_stalled()
+            self._device.check_alarms()
             if self._device.telemetry_is_due():
                 self.send_telemetry()
             self._tell_status()

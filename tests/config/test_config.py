@@ -67,6 +67,17 @@ def test_the_annotated_sample_is_good():
         ("  host: broker", "  hots: broker", 3, "mqtt.hots", "did you mean 'host'?"),
         ("  topic: acme/line3", "  topic: acme/#", 4, "mqtt.topic", "must be levels"),
         ("  topic: acme/line3", "  topic: /acme", 4, "mqtt.topic", "must be levels"),
+        ("  topic: acme/line3", "  results: {durable: true}", 4, "mqtt.results.durable", "set `qos: 1` beside it"),
+        (
+            "  topic: acme/line3",
+            "  image: {qos: 1, durable: true}",
+            4,
+            "mqtt.image.durable",
+            "results, events and status",
+        ),
+        ("  topic: acme/line3", "  spool: {max_bytes: 5}", 4, "mqtt.spool.max_bytes", "found 5"),
+        ("  topic: acme/line3", "  spool: {when_full: newest}", 4, "mqtt.spool.when_full", "found 'newest'"),
+        ("device: box1", "device: box1\nstate_dir: /dev/null", 2, "state_dir", "/dev/null is not a folder"),
         ("  topic: acme/line3", "  results: {qos: 3}", 4, "mqtt.results.qos", "found 3"),
         ("  topic: acme/line3", "  tls: {ca_file: /nowhere/ca.crt}", 4, "mqtt.tls.ca_file", "no such file"),
         (

@@ -109,7 +109,7 @@ def test_close_delivers_what_waits_and_is_no_last_will(broker: Mosquitto) -> Non
 def test_a_sleeping_connection_is_woken_by_a_message(broker: Mosquitto) -> None:
     # With this keepalive nothing else would wake it for ten seconds.
     sink = make_sink(broker.port, keepalive_s=600)
-    wait_until(lambda: sink._sleeps)
+    wait_until(lambda: sink._waker.sleeps)
     for count in range(1, 21):
         sink.publish(Message(topic="n", payload=b"{}", qos=1))
         wait_until(lambda: sink.stats.sent == count, timeout_s=2.0)  # noqa: B023 - used up at once

@@ -8,10 +8,12 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
+from support_brokers import free_port
 
 from edgevision import asyncapi, config, documents, messages
 from edgevision.capture.images import read_image
 from edgevision.errors import ConfigError, InferenceError, ModelError
+from edgevision.publish import _spool_keeper
 from edgevision.publish.base import SinkContext
 from edgevision.publish.memory import Options as MemoryOptions
 from edgevision.publish.memory import create as create_memory
@@ -254,3 +256,31 @@ def test_a_model_that_fails_makes_its_cameras_failed_and_back_again(monkeypatch)
     assert states == ["starting", "live", "failed", "live", "off"]
     assert kept.of("telemetry")[-1]["cameras"]["a"]["failed"] == 5
     assert {result["camera_state"] for result in kept.of("a/results")} == {"live"}
+
+
+def test_a_disk_that_fails_is_an_alarm_on_the_device_status_and_its_return_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(_spool_keeper, "RETRY_S", 0.1)
+    state = tmp_path / "state"
+    state.write_text("a file, where a folder should be")
+    settings = make(
+        [camera(source={"type": "images", "path": str(PHOTOS), "loop": True}, fps=10)],
+        mqtt={"host": "127.0.0.1", "port": free_port()},
+        sinks=[],
+    ).model_copy(update={"state_dir": state})
+    told = []
+
+    def until(message):
+        if message.topic != "edgevision/box/status":
+            return False
+        content = json.loads(message.payload)
+        if content["alarms"]:
+            told.append(content)
+            if state.is_file():
+                state.unlink()
+        return bool(told) and content["alarms"] == [] and content["seq"] > told[0]["seq"]
+
+    kept = run(settings, until)
+    assert "cannot write the journal" in told[0]["alarms"][0]
+    assert kept.of("status")[-1]["alarms"] == []
+    spool = kept.of("telemetry")[-1]["sinks"]["mqtt"]["spool"]
+    assert (spool["state"], spool["set_aside"], spool["drops"]) == ("journal", 0, {})
