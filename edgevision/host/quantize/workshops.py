@@ -17,7 +17,9 @@ from edgevision.host.quantize.tflite.workshop import TfliteWorkshop
 from edgevision.host.quantize.workshop import GIVEN, Attempt, Workshop
 from edgevision.model_store import digest
 
-_INTEGER_OPERATORS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"})
+_INTEGER_OPERATORS = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
+)
 
 
 def open_workshop(source: Source, target: Target, inputs: CalibrationInputs, *, pictures: int) -> Workshop:
