@@ -14,13 +14,17 @@ from dataclasses import replace
 
 from edgevision.capture.base import FrameSource
 from edgevision.clock import Clock
-from edgevision.errors import CaptureError
+from edgevision.errors import EdgevisionError
 from edgevision.messages import CameraState
 from edgevision.retry import Backoff
 from edgevision.runtime.exchange import Captured, FrameExchange
 from edgevision.runtime.metrics import StageWindow
 
 _log = logging.getLogger(__name__)
+
+
+RETRY_MOST_S = 4.0
+"""Between two tries. A camera stands in our own hall: asking it often costs little, and it is back soon after it returns."""
 
 
 class CameraStatus:
@@ -63,8 +67,9 @@ class Camera:
         stall_after_s: float,
         clock: Clock,
         backoff: Backoff | None = None,
+        close_sources: Callable[[], None] = lambda: None,
     ) -> None:
-        """`make_source` makes a new, unopened source for each try."""
+        """`make_source` makes a new, unopened source for each try; `close_sources` ends what it keeps between them."""
         self.name = name
         self.status = status
         self.window = StageWindow()
@@ -75,10 +80,11 @@ class Camera:
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
         self._make_source = make_source
+        self._close_sources = close_sources
         self._exchange = exchange
         self._stall_after_ns = int(stall_after_s * 1e9)
         self._clock = clock
-        self._backoff = backoff or Backoff(first_s=1.0, max_s=30.0)
+        self._backoff = backoff or Backoff(first_s=0.5, max_s=RETRY_MOST_S)
         self._stopping = threading.Event()
         self._source: FrameSource | None = None
         self._unreadable_before = 0  # of the sources before this one
@@ -135,17 +141,21 @@ class Camera:
             while not self._stopping.is_set() and not self._read_once():
                 self.restarts += 1
         finally:
+            self._close_sources()
             self.stopped.set()
 
     def _read_once(self) -> bool:
         """Open the source and read it until it ends (True) or fails (False, after the back-off)."""
-        source = self._make_source()
-        with self._source_lock:
-            self._source = source
+        source: FrameSource | None = None
         self._last_frame_ns = self._clock.monotonic_ns()
         try:
+            source = self._make_source()
+            with self._source_lock:
+                self._source = source
+            if self._stopping.is_set():  # `stop` may have come before there was a source to close
+                source.close()
             self._hand_on(source)
-        except CaptureError as failure:
+        except EdgevisionError as failure:
             reason = str(failure)
         except Exception as failure:  # noqa: BLE001  the top of this thread: a bug in one camera's source must not take the others down
             _log.exception("camera source failed unexpectedly", extra={"fields": {"camera": self.name}})
@@ -154,17 +164,20 @@ class Camera:
             self.status.set("off", "stopped" if self._stopping.is_set() else "the source has ended")
             return True
         finally:
-            with self._source_lock:
-                self._source = None
-                self._unreadable_before += source.unreadable
-            source.close()
+            if source is not None:
+                with self._source_lock:
+                    self._source = None
+                    self._unreadable_before += source.unreadable
+                source.close()
         if self._stopping.is_set():
             self.status.set("off", "stopped")
             return True
         self.status.set("failed", reason)
         delay_s = self._backoff.next_delay_s()
-        fields = {"camera": self.name, "seconds": round(delay_s, 1), "attempt": self._backoff.attempts}
-        _log.info("camera is tried again", extra={"fields": fields})
+        attempt = self._backoff.attempts
+        if attempt & (attempt - 1) == 0:  # 1, 2, 4, 8 ...: a camera that is dead for a year must not fill the log
+            fields = {"camera": self.name, "seconds": round(delay_s, 1), "attempt": attempt}
+            _log.info("camera is tried again", extra={"fields": fields})
         return self._clock.wait(self._stopping, delay_s) and self._stopped_while_waiting()
 
     def _stopped_while_waiting(self) -> bool:

@@ -218,13 +218,14 @@ class Service:
 
     def _make_station(self, section: CameraSection, model: Model, exchange: FrameExchange) -> Station:
         status = CameraStatus(section.name, clock=self._clock, on_change=self._camera_changed)
+        sources = assembly.SourceMaker(section, clock=self._clock)
         camera = Camera(
             section.name,
-            make_source=partial(assembly.make_source, section, clock=self._clock),
+            make_source=sources.make,
+            close_sources=sources.close,
             exchange=exchange,
             status=status,
-            # A camera that is asked for one frame a minute is not stalled after ten seconds.
-            stall_after_s=max(section.stall_after_s, 2.5 / section.fps if section.fps else 0.0),
+            stall_after_s=assembly.stall_after_s(section),
             clock=self._clock,
         )
         status.set("starting", "the source is being opened")
