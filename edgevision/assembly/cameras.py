@@ -112,11 +112,11 @@ def make_source(camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK) -> FrameS
 
 def make_scene(camera: CameraSection, labels: tuple[str, ...]) -> Scene:
     """A camera's rules."""
-    rules: list[Rule] = []
+    rules: dict[str, Rule] = {}
     for section in camera.rules:
         plugin = registry.load("events", section.rule.type)
         context = RuleContext(camera=camera.name, name=section.name, labels=labels)
-        rules.append(plugin.create(section.rule.options, context))
+        rules[section.name] = plugin.create(section.rule.options, context)
     return Scene(rules)
 
 

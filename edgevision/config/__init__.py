@@ -22,6 +22,7 @@ from edgevision.config.sections import (
     RuleSection,
     SnapshotSection,
 )
+from edgevision.config.watching import HealthSection, ReaderSection
 from edgevision.environment import variables
 from edgevision.errors import ConfigError, Fault
 
@@ -29,9 +30,11 @@ __all__ = [
     "CameraSection",
     "Choice",
     "Config",
+    "HealthSection",
     "LoggingSection",
     "ModelSection",
     "MqttSection",
+    "ReaderSection",
     "RuleSection",
     "SnapshotSection",
     "from_document",

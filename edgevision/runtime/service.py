@@ -25,6 +25,7 @@ from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.snapshots import Snapshots
+from edgevision.runtime.watch import watching
 from edgevision.runtime.worker import ModelWorker, Station
 from edgevision.types import Message
 
@@ -227,6 +228,7 @@ class Service:
             status=status,
             stall_after_s=assembly.stall_after_s(section),
             clock=self._clock,
+            **watching(section, self._config.state_dir, self._clock),
         )
         status.set("starting", "the source is being opened")
         snapshots = None

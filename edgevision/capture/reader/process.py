@@ -184,6 +184,7 @@ class ReaderProcess:
         with self._lock:
             self._closed = True
             self._link.close()
+        self._slots.close()
         self._repeat_log()
         if not self._waited(grace_s):
             self._process.send_signal(signal.SIGKILL)

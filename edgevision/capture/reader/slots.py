@@ -123,6 +123,10 @@ class SlotReader:
         self._memory = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
         self._ring, self._slots, self._slot_bytes = ring, slots, slot_bytes
 
+    def close(self) -> None:
+        """Let go of the memory; pictures that are still looked at keep it until they are done."""
+        self._memory = None
+
     def look(self, *, ring: int, slot: int, height: int, width: int) -> NDArray[np.uint8]:
         """The picture in a slot: (height, width, 3), read-only, where it lies.
 
