@@ -7,7 +7,7 @@ prediction, so a figure that was measured is a figure of the thing that runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +132,37 @@ class Model:
 class Scene:
     """One camera's rules and what they remember."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        """The rules are asked in order."""
-        self._rules = tuple(rules)
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        """The rules by name; they are asked in order."""
+        self._rules = dict(rules)
+        self._blind = False
+        self._sight = 0
 
-    def update(self, frame: Frame, predictions: Predictions) -> list[Event]:
-        """What happened, as the camera's rules see it."""
-        return [event for rule in self._rules for event in rule.update(frame, predictions)]
+    def update(
+        self, frame: Frame, predictions: Predictions, *, seen: bool = True, trusted: bool = True, sight: int = 0
+    ) -> list[Event]:
+        """What happened, as the camera's rules see it.
+
+        A rule is never shown a frame that is not to be trusted: a covered lens makes nothing disappear. While the camera
+        cannot see, each rule's answer is `unknown`, which is an event of its own, once; afterwards the rules begin anew, and
+        tell what they find even where it is what they said before.
+
+        Args:
+            frame: the frame.
+            predictions: what the model saw in it.
+            seen: whether the camera's state is `live`.
+            trusted: whether this frame is to be believed.
+            sight: counts the times that the camera was out of sight, without any frame, before this one.
+        """
+        events: list[Event] = []
+        if sight != self._sight or (not seen and not self._blind):
+            events = [
+                Event(kind="unknown", camera=frame.camera, rule=name, occurred_at_ns=frame.captured_at_ns)
+                for name in self._rules
+            ]
+            for rule in self._rules.values():
+                rule.reset()
+        self._sight, self._blind = sight, not seen
+        if trusted:
+            events += [event for rule in self._rules.values() for event in rule.update(frame, predictions)]
+        return events

@@ -91,6 +91,7 @@ def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classi
             "events": 0,
             "total": 10,
         },
+        trusted=True,
         task="classification" if classify else "detection",
         **{"classifications" if classify else "detections": messages.prediction_items(found)},
     )

@@ -6,13 +6,14 @@ Here alone the stages meet. Everything is made by name through the registry, so 
 from __future__ import annotations
 
 from edgevision.assembly.building import ModelSettings
-from edgevision.assembly.cameras import make_scene, make_sinks, make_source, settings_for
+from edgevision.assembly.cameras import SourceMaker, make_scene, make_sinks, make_source, settings_for, stall_after_s
 from edgevision.assembly.identify import Described, describe, identify
 from edgevision.assembly.models import choose_backend, load_model
 
 __all__ = [
     "Described",
     "ModelSettings",
+    "SourceMaker",
     "choose_backend",
     "describe",
     "identify",
@@ -21,4 +22,5 @@ __all__ = [
     "make_sinks",
     "make_source",
     "settings_for",
+    "stall_after_s",
 ]

@@ -8,6 +8,7 @@ from edgevision import registry
 from edgevision.assembly.building import ModelSettings
 from edgevision.capture._orient import Oriented
 from edgevision.capture.base import FrameSource, SourceContext
+from edgevision.capture.reader import Job, Limits, Reader
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.config import CameraSection, Choice, Config, ModelSection
 from edgevision.events.base import Rule, RuleContext
@@ -41,6 +42,66 @@ def _expected_fps(camera: CameraSection) -> float | None:
     return camera.fps or UNPACED_CAMERA_FPS
 
 
+class SourceMaker:
+    """Makes a camera's sources, one for each try, read in a thread of the daemon or in a process of their own."""
+
+    def __init__(self, camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        """Makes and imports nothing."""
+        self._camera = camera
+        self._clock = clock
+        self._reader: Reader | None = None
+
+    def make(self) -> FrameSource:
+        """A new, unopened source, turned and flipped as its config says.
+
+        Raises:
+            EdgevisionError: the plug-in's SDK is missing, or it refuses its options.
+        """
+        if self._reader is not None:
+            return self._reader.source()
+        source = make_source(self._camera, clock=self._clock)
+        run = self._camera.reader.run
+        if run == "thread" or (run == "auto" and not source.live):
+            return source
+        # Making a source opens nothing: this one has only been asked what it is.
+        live = source.live
+        source.close()
+        self._reader = self._make_reader(live=live)
+        return self._reader.source()
+
+    def close(self) -> None:
+        """End what waits for another try."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _make_reader(self, *, live: bool) -> Reader:
+        camera, section = self._camera, self._camera.reader
+        frame_s = section.deadline_s or 1.5 * stall_after_s(camera)
+        return Reader(
+            Job(
+                camera=camera.name,
+                type=camera.source.type,
+                options=camera.source.given,
+                fps=camera.fps,
+                rotation=camera.rotation,
+                flip=camera.flip,
+                roi=camera.roi,
+            ),
+            Limits(
+                frame_s=frame_s,
+                first_frame_s=max(section.open_deadline_s, frame_s),
+                memory_bytes=section.memory_mb << 20,
+            ),
+            live=live,
+            clock=self._clock,
+        )
+
+
+def stall_after_s(camera: CameraSection) -> float:
+    """Silence that is a stall: a camera that is asked for one frame a minute is not stalled after five seconds."""
+    return max(camera.stall_after_s, 2.5 / camera.fps if camera.fps else 0.0)
+
+
 def make_source(camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK) -> FrameSource:
     """A new, unopened source for a camera, turned and flipped as its config says."""
     plugin = registry.load("capture", camera.source.type)
@@ -51,11 +112,11 @@ def make_source(camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK) -> FrameS
 
 def make_scene(camera: CameraSection, labels: tuple[str, ...]) -> Scene:
     """A camera's rules."""
-    rules: list[Rule] = []
+    rules: dict[str, Rule] = {}
     for section in camera.rules:
         plugin = registry.load("events", section.rule.type)
         context = RuleContext(camera=camera.name, name=section.name, labels=labels)
-        rules.append(plugin.create(section.rule.options, context))
+        rules[section.name] = plugin.create(section.rule.options, context)
     return Scene(rules)
 
 

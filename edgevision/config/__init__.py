@@ -25,6 +25,7 @@ from edgevision.config.sections import (
     SnapshotSection,
     SupervisionSection,
 )
+from edgevision.config.watching import HealthSection, ReaderSection
 from edgevision.environment import variables
 from edgevision.errors import ConfigError, Fault
 
@@ -32,9 +33,11 @@ __all__ = [
     "CameraSection",
     "Choice",
     "Config",
+    "HealthSection",
     "LoggingSection",
     "ModelSection",
     "MqttSection",
+    "ReaderSection",
     "RuleSection",
     "SnapshotSection",
     "SupervisionSection",

@@ -6,13 +6,14 @@ A plug-in's options are checked here too, against the `Options` of the file that
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from edgevision import documents, registry
+from edgevision.config.watching import HealthSection, ReaderSection
 from edgevision.environment import default_state_dir, user_models_dir
 from edgevision.errors import EdgevisionError
 from edgevision.logs import LogFormat, LogLevel
@@ -54,6 +55,8 @@ class Choice:
 
     type: str
     options: registry.Options
+    given: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The options as they stand in the file, secrets put in: another process makes the same plug-in of them."""
 
 
 def _choose(stage: registry.Stage) -> BeforeValidator:
@@ -72,7 +75,7 @@ def _choose(stage: registry.Stage) -> BeforeValidator:
             raise ValueError(f"type: {failure}") from failure
         given = {key: entry for key, entry in value.items() if key != "type"}
         try:
-            return Choice(type=value["type"], options=plugin.Options.model_validate(given))
+            return Choice(type=value["type"], options=plugin.Options.model_validate(given), given=given)
         except ValidationError as failure:
             raise documents.NestedFaultsError(failure, plugin.Options) from failure
 
@@ -153,8 +156,10 @@ class CameraSection(_Section):
     rotation: Literal[0, 90, 180, 270] = 0
     """Clockwise, before anything else looks at the picture."""
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
-    stall_after_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    stall_after_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Without a frame for this long, the camera's state is `stalled`."""
+    reader: ReaderSection = ReaderSection()
+    health: HealthSection = HealthSection()
     rules: list[RuleSection] = []
     snapshot: SnapshotSection | None = None
 

@@ -72,6 +72,8 @@ class _Session:
     welcome: ReasonCode | None = None
     refused: str = ""
     thrown_out: str = ""
+    kept: bool = False
+    """The broker had our session."""
 
 
 class Consumer:
@@ -202,10 +204,7 @@ class Consumer:
         if reason.is_failure:
             session.refused = str(reason)
             return
-        self._report.note(
-            f"connected to {self._broker.where} (MQTT {self._version}), "
-            + ("where our session was kept" if flags.session_present else "with a new session")
-        )
+        session.kept = flags.session_present
         session.client.subscribe([(topic, 1) for topic in self._options.topics])
 
     def _subscribed(self, session: _Session, reasons: Sequence[ReasonCode]) -> None:
@@ -214,6 +213,11 @@ class Consumer:
             session.refused = f"it does not let us subscribe to {', '.join(map(repr, refused))}: check its access rules"
             return
         self._backoff.reset()
+        # Only now: whoever reads "connected" and publishes must find us subscribed.
+        self._report.note(
+            f"connected to {self._broker.where} (MQTT {self._version}), "
+            + ("where our session was kept" if session.kept else "with a new session")
+        )
         self.connected.set()
 
     def _settle(self, session: _Session) -> None:

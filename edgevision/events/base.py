@@ -27,5 +27,9 @@ class Rule(Protocol):
     """Predictions in, events out."""
 
     def update(self, frame: Frame, predictions: Predictions) -> Sequence[Event]:
-        """Look at one frame's predictions; usually gives nothing."""
+        """Look at one frame's predictions; usually gives nothing. Frames that are not to be trusted never come here."""
+        ...
+
+    def reset(self) -> None:
+        """The camera could not see for a while: what was, is unknown. What is found next is told even if it was told before."""
         ...

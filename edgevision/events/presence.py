@@ -36,19 +36,23 @@ class Presence:
         self._options = options
         self._context = context
         self._class_id = class_id
-        self._present = False
+        self._present: bool | None = False
+        """None: not known; the first answer that lasts is told, whichever it is."""
         self._disagreeing = 0
+        self._candidate = False
 
     def update(self, frame: Frame, predictions: Predictions) -> Sequence[Event]:
         """`appeared` or `disappeared`, once each time."""
         surest = self._surest(predictions)
-        if (surest is not None) == self._present:
+        found = surest is not None
+        if found == self._present:
             self._disagreeing = 0
             return ()
-        self._disagreeing += 1
+        self._disagreeing = self._disagreeing + 1 if found == self._candidate else 1
+        self._candidate = found
         if self._disagreeing < self._options.frames:
             return ()
-        self._present, self._disagreeing = not self._present, 0
+        self._present, self._disagreeing = found, 0
         confidence, box = surest if surest is not None else (None, None)
         event = Event(
             kind="appeared" if self._present else "disappeared",
@@ -60,6 +64,10 @@ class Presence:
             box=box,
         )
         return (event,)
+
+    def reset(self) -> None:
+        """Whether it is there is unknown."""
+        self._present, self._disagreeing = None, 0
 
     def _surest(self, predictions: Predictions) -> tuple[float, tuple[float, float, float, float] | None] | None:
         """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""

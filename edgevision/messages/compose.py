@@ -111,8 +111,9 @@ class Composer:
         model: ModelRef,
         state: CameraState,
         dropped: int,
+        trusted: bool = True,
     ) -> Message:
-        """What a model saw in one frame."""
+        """What a model saw in one frame; a state other than `live` is never trusted, whatever `trusted` says."""
         topic = topic_for(self._topic, self.device, "results", frame.camera)
         writer = self._writers.get((frame.camera, model.sha256))
         if writer is None:
@@ -127,14 +128,18 @@ class Composer:
             total_ns=self._clock.monotonic_ns() - frame.captured_mono_ns,
             state=state,
             dropped=dropped,
+            trusted=trusted and state == "live",
         )
         return _sent(topic, payload, self.deliveries.results)
 
-    def event(self, event: Event, frame: Frame, *, model: ModelRef, state: CameraState, dropped: int) -> Message:
+    def event(
+        self, event: Event, frame: Frame, *, model: ModelRef, state: CameraState, dropped: int, trusted: bool = True
+    ) -> Message:
         """Something that a rule saw happen."""
         fields = {
             **_seen(frame, state, dropped),
             "model": model,
+            "trusted": trusted and state == "live" and event.kind != "unknown",
             "kind": event.kind,
             "rule": event.rule,
             "occurred_at": timestamp(event.occurred_at_ns),
@@ -147,7 +152,7 @@ class Composer:
 
     def camera_status(self, camera: str, *, state: CameraState, since_ns: int, reason: str) -> Message:
         """A camera's state has changed."""
-        fields = {"camera_state": state, "since": timestamp(since_ns), "reason": reason}
+        fields = {"camera_state": state, "trusted": state == "live", "since": timestamp(since_ns), "reason": reason}
         return self._message("status", CameraStatusPayload, fields, camera=camera)
 
     def device_status(

@@ -117,6 +117,9 @@ class ResultPayload(Envelope):
     model: ModelRef
     frame: FrameRef
     latency_ms: LatencyMs
+    trusted: bool
+    """False: what was seen, or not seen, says nothing of the world. So for every state but `live`, and for a frame that shows
+    what would become another state if it lasted."""
     task: Task
     detections: list[DetectionItem] | None = None
     """For task `detection`: most confident first."""
@@ -133,7 +136,10 @@ class EventPayload(Envelope):
     camera_state: CameraState
     model: ModelRef
     frame: FrameRef
+    trusted: bool
+    """As in the result of the same frame; an event that is not trusted is `unknown`."""
     kind: str
+    """`unknown`: the camera cannot see, or could not, and the rule's last answer no longer holds. Others are the rule's own."""
     rule: str
     occurred_at: Timestamp
     label: str | None = None
@@ -163,6 +169,8 @@ class CameraStatusPayload(Envelope):
     schema_: Annotated[Literal["edgevision/camera-status/1"], Field(alias="schema")] = "edgevision/camera-status/1"
     camera: str
     camera_state: CameraState
+    trusted: bool
+    """True for `live` alone. While it is false every rule's answer is unknown."""
     since: Timestamp
     reason: str
     """Why, in words for a person."""

@@ -38,6 +38,7 @@ class ResultWriter:
         total_ns: int,
         state: CameraState,
         dropped: int,
+        trusted: bool,
     ) -> bytes:
         """The payload of one result."""
         height, width = frame.image.shape[:2]
@@ -46,8 +47,8 @@ class ResultWriter:
             f'{timestamp(published_at_ns)}","camera_state":"{state}",{self._model}{{"width":{width},"height":{height},'
             f'"sequence":{frame.sequence},"dropped":{dropped}}},"latency_ms":{{"waiting":{_ms(times.capture_to_start_ns)},'
             f'"preprocess":{_ms(times.preprocess_ns)},"inference":{_ms(times.inference_ns)},"decode":'
-            f'{_ms(times.decode_ns)},"events":{_ms(times.events_ns)},"total":{_ms(total_ns)}}},"historical":false,'
-            f"{self._predictions(predictions)}}}"
+            f'{_ms(times.decode_ns)},"events":{_ms(times.events_ns)},"total":{_ms(total_ns)}}},"historical":false,"trusted":'
+            f"{'true' if trusted else 'false'},{self._predictions(predictions)}}}"
         )
         return text.encode()
 

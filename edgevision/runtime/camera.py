@@ -14,13 +14,25 @@ from dataclasses import replace
 
 from edgevision.capture.base import FrameSource
 from edgevision.clock import Clock
-from edgevision.errors import CaptureError
+from edgevision.errors import EdgevisionError
 from edgevision.messages import CameraState
 from edgevision.retry import Backoff
 from edgevision.runtime.exchange import Captured, FrameExchange
+from edgevision.runtime.health import LIVE_REASON, Verdict, late_reason
 from edgevision.runtime.metrics import StageWindow
+from edgevision.runtime.watch import PictureWatch
+from edgevision.types import Frame
 
 _log = logging.getLogger(__name__)
+
+
+RETRY_MOST_S = 4.0
+"""Between two tries. A camera stands in our own hall: asking it often costs little, and it is back soon after it returns."""
+
+
+_SEEING: tuple[CameraState, ...] = ("live", "late", "frozen", "dark", "overexposed", "blurred")
+"""States in which frames arrive."""
+_BELIEVED = Verdict()
 
 
 class CameraStatus:
@@ -63,8 +75,26 @@ class Camera:
         stall_after_s: float,
         clock: Clock,
         backoff: Backoff | None = None,
+        close_sources: Callable[[], None] = lambda: None,
+        watch: PictureWatch | None = None,
+        watch_files: bool = False,
+        late_after_s: float | None = None,
     ) -> None:
-        """`make_source` makes a new, unopened source for each try."""
+        """Starts nothing.
+
+        Args:
+            name: of the camera.
+            make_source: makes a new, unopened source for each try.
+            exchange: where frames go.
+            status: what it tells its state to.
+            stall_after_s: silence that is `stalled`.
+            clock: times everything.
+            backoff: between tries.
+            close_sources: ends what `make_source` keeps between tries.
+            watch: judges the pictures; None believes them all.
+            watch_files: whether it judges those of sources that are not live, too.
+            late_after_s: silence that is `late`; None is off.
+        """
         self.name = name
         self.status = status
         self.window = StageWindow()
@@ -72,13 +102,21 @@ class Camera:
         self.processed = 0
         self.failed = 0
         self.restarts = 0
+        self.blind_spells = 0
+        """How often the model began to fail on this camera's frames."""
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
         self._make_source = make_source
+        self._close_sources = close_sources
         self._exchange = exchange
+        self._watch = watch
+        self._watch_files = watch_files
+        self._late_after_ns = None if late_after_s is None else int(late_after_s * 1e9)
+        self._live = True
+        self._sight = 0
         self._stall_after_ns = int(stall_after_s * 1e9)
         self._clock = clock
-        self._backoff = backoff or Backoff(first_s=1.0, max_s=30.0)
+        self._backoff = backoff or Backoff(first_s=0.5, max_s=RETRY_MOST_S)
         self._stopping = threading.Event()
         self._source: FrameSource | None = None
         self._unreadable_before = 0  # of the sources before this one
@@ -113,6 +151,7 @@ class Camera:
     def model_failed(self, reason: str) -> None:
         """Frames arrive, but the model fails on them: nobody looks, and the state must say so."""
         self.failed += 1
+        self.blind_spells += not self._blind
         self._blind = True
         self.status.set("failed", reason)
 
@@ -121,31 +160,39 @@ class Camera:
         self.processed += 1
         if self._blind:
             self._blind = False
-            self.status.set("live", "frames arrive", only_from=("failed",))
+            self.status.set("live", LIVE_REASON, only_from=("failed",))
 
     def check_stalled(self) -> None:
         """Called now and then: no frame for too long, although nothing of ours holds the reader up, is `stalled`."""
         silent_ns = self._clock.monotonic_ns() - self._last_frame_ns
-        if silent_ns > self._stall_after_ns and not self._exchange.is_waiting(self.name):
+        if self._exchange.is_waiting(self.name):
+            return
+        if silent_ns > self._stall_after_ns:
             reason = f"no frame for {self._stall_after_ns / 1e9:g} s"
-            self.status.set("stalled", reason, only_from=("starting", "live"))
+            self.status.set("stalled", reason, only_from=("starting", *_SEEING))
+        elif self._late_after_ns is not None and self._live and silent_ns > self._late_after_ns:
+            self.status.set("late", late_reason(silent_ns / 1e9), only_from=("live",))
 
     def _read_for_ever(self) -> None:
         try:
             while not self._stopping.is_set() and not self._read_once():
                 self.restarts += 1
         finally:
+            self._close_sources()
             self.stopped.set()
 
     def _read_once(self) -> bool:
         """Open the source and read it until it ends (True) or fails (False, after the back-off)."""
-        source = self._make_source()
-        with self._source_lock:
-            self._source = source
+        source: FrameSource | None = None
         self._last_frame_ns = self._clock.monotonic_ns()
         try:
+            source = self._make_source()
+            with self._source_lock:
+                self._source = source
+            if self._stopping.is_set():  # `stop` may have come before there was a source to close
+                source.close()
             self._hand_on(source)
-        except CaptureError as failure:
+        except EdgevisionError as failure:
             reason = str(failure)
         except Exception as failure:  # noqa: BLE001  the top of this thread: a bug in one camera's source must not take the others down
             _log.exception("camera source failed unexpectedly", extra={"fields": {"camera": self.name}})
@@ -154,25 +201,36 @@ class Camera:
             self.status.set("off", "stopped" if self._stopping.is_set() else "the source has ended")
             return True
         finally:
-            with self._source_lock:
-                self._source = None
-                self._unreadable_before += source.unreadable
-            source.close()
+            if source is not None:
+                with self._source_lock:
+                    self._source = None
+                    self._unreadable_before += source.unreadable
+                source.close()
         if self._stopping.is_set():
             self.status.set("off", "stopped")
             return True
         self.status.set("failed", reason)
         delay_s = self._backoff.next_delay_s()
-        fields = {"camera": self.name, "seconds": round(delay_s, 1), "attempt": self._backoff.attempts}
-        _log.info("camera is tried again", extra={"fields": fields})
+        attempt = self._backoff.attempts
+        if attempt & (attempt - 1) == 0:  # 1, 2, 4, 8 ...: a camera that is dead for a year must not fill the log
+            fields = {"camera": self.name, "seconds": round(delay_s, 1), "attempt": attempt}
+            _log.info("camera is tried again", extra={"fields": fields})
         return self._clock.wait(self._stopping, delay_s) and self._stopped_while_waiting()
 
     def _stopped_while_waiting(self) -> bool:
         self.status.set("off", "stopped")
         return True
 
+    def _judge(self, frame: Frame) -> Verdict:
+        if self._watch is None or not (self._live or self._watch_files):
+            return _BELIEVED
+        return self._watch.see(frame)
+
     def _hand_on(self, source: FrameSource) -> None:
         base = self._next_sequence
+        self._live = source.live
+        if self._watch is not None:
+            self._watch.restart()
         for frame in source.frames():
             if self._stopping.is_set():
                 return
@@ -180,9 +238,13 @@ class Camera:
             self._next_sequence = numbered.sequence + 1
             self.captured += 1
             self._last_frame_ns = self._clock.monotonic_ns()
-            if self.status.state != "live" and not self._blind:
-                self._backoff.reset()
-                self.status.set("live", "frames arrive")
-            if not self._exchange.put(Captured(numbered, self.status.state), wait=not source.live):
+            verdict = self._judge(numbered)
+            if not self._blind:
+                if self.status.state not in _SEEING:
+                    self._backoff.reset()
+                    self._sight += self.captured > 1
+                self.status.set(verdict.state, verdict.reason)
+            captured = Captured(numbered, verdict.state, trusted=verdict.trusted, sight=self._sight)
+            if not self._exchange.put(captured, wait=not source.live):
                 return
             self._last_frame_ns = self._clock.monotonic_ns()

@@ -21,6 +21,10 @@ class Captured:
 
     frame: Frame
     state: CameraState
+    trusted: bool = True
+    """Whether the frame is to be believed; see `health.Verdict`."""
+    sight: int = 0
+    """Counts the times that the camera was out of sight before this frame: rules begin anew with each."""
 
 
 class FrameExchange:
@@ -96,8 +100,9 @@ class FrameExchange:
         return self._waiting.get(camera) is not None
 
     def close(self) -> None:
-        """Let everyone go: `put` and `take` return at once from now on."""
+        """Let everyone go, and every frame that still waits: `put` and `take` return at once from now on."""
         with self._filled:
             self._closed = True
+            self._waiting = dict.fromkeys(self._waiting)
             self._filled.notify_all()
             self._emptied.notify_all()

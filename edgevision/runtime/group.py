@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 from edgevision import assembly
 from edgevision.clock import Clock
@@ -19,6 +20,7 @@ from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
 from edgevision.runtime.progress import Board
 from edgevision.runtime.snapshots import Snapshots
+from edgevision.runtime.watch import watching
 from edgevision.runtime.worker import ModelWorker, Station
 from edgevision.types import Message
 
@@ -38,8 +40,20 @@ class ModelGroup:
         clock: Clock,
         board: Board,
         deadline_s: float,
+        state_dir: Path,
     ) -> None:
-        """Nothing runs yet; `deadline_s` is how long one frame may take the model before it counts as stuck."""
+        """Nothing runs yet.
+
+        Args:
+            name: the config's name for the model.
+            model: loaded and warm.
+            composer: makes the messages.
+            publish: takes them.
+            clock: times everything.
+            board: where the threads stand.
+            deadline_s: how long one frame may take the model before it counts as stuck.
+            state_dir: where cameras keep their baselines.
+        """
         self.name = name
         """The config's name for the model."""
         self.model = model
@@ -49,6 +63,7 @@ class ModelGroup:
         self._publish = publish
         self._clock = clock
         self._board = board
+        self._state_dir = state_dir
         self._exchange = FrameExchange(())
         self._worker = ModelWorker(
             model,
@@ -69,14 +84,16 @@ class ModelGroup:
     def add(self, section: CameraSection) -> Camera:
         """Make a camera and its place; it reads once it is started. Its frames and drops are counted from 0 again."""
         status = CameraStatus(section.name, clock=self._clock, on_change=self._camera_changed)
+        sources = assembly.SourceMaker(section, clock=self._clock)
         camera = Camera(
             section.name,
-            make_source=partial(assembly.make_source, section, clock=self._clock),
+            make_source=sources.make,
+            close_sources=sources.close,
             exchange=self._exchange,
             status=status,
-            # A camera that is asked for one frame a minute is not stalled after ten seconds.
-            stall_after_s=max(section.stall_after_s, 2.5 / section.fps if section.fps else 0.0),
+            stall_after_s=assembly.stall_after_s(section),
             clock=self._clock,
+            **watching(section, self._state_dir, self._clock),
         )
         status.set("starting", "the source is being opened")
         snapshots = None

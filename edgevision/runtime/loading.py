@@ -63,6 +63,7 @@ class Loader:
             clock=self.clock,
             board=self.board,
             deadline_s=config.supervision.inference_deadline_s or max(SHORTEST_DEADLINE_S, WARM_TIMES * loaded.warm_s),
+            state_dir=config.state_dir,
         )
         for section in sections_of(name, config.cameras):
             group.add(section)

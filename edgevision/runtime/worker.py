@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from edgevision.clock import Clock
 from edgevision.errors import InferenceError
-from edgevision.messages import CameraState, Composer, ModelRef
+from edgevision.messages import Composer, ModelRef
 from edgevision.pipeline import Model, Scene
 from edgevision.runtime.camera import Camera
 from edgevision.runtime.exchange import Captured, FrameExchange
@@ -93,21 +93,32 @@ class ModelWorker:
         predictions, times = self.model.run(frame)
         camera.model_looked()
         before_events_ns = now()
-        events = station.scene.update(frame, predictions)
+        events = station.scene.update(
+            frame,
+            predictions,
+            seen=captured.state == "live",
+            trusted=captured.trusted,
+            sight=captured.sight + camera.blind_spells,
+        )
         before_publish_ns = now()
         self._part.enter("publishing")
         times = replace(times, events_ns=before_publish_ns - before_events_ns)
-        # A frame that was taken while the model failed is a good frame now that it has been looked at.
-        state: CameraState = "live" if captured.state == "failed" else captured.state
+        state, trusted = captured.state, captured.trusted
         dropped = self._exchange.dropped(camera.name)
         deliveries = self._composer.deliveries
         if deliveries.results.enabled:
             self._publish(
-                self._composer.result(frame, predictions, times, model=self._reference, state=state, dropped=dropped)
+                self._composer.result(
+                    frame, predictions, times, model=self._reference, state=state, dropped=dropped, trusted=trusted
+                )
             )
         if deliveries.events.enabled:
             for event in events:
-                self._publish(self._composer.event(event, frame, model=self._reference, state=state, dropped=dropped))
+                self._publish(
+                    self._composer.event(
+                        event, frame, model=self._reference, state=state, dropped=dropped, trusted=trusted
+                    )
+                )
         if station.snapshots is not None and deliveries.image.enabled:
             station.snapshots.offer(frame, predictions, state=state, dropped=dropped)
         done_ns = now()
