@@ -24,7 +24,7 @@ def test_the_same_config_changes_nothing_and_neither_does_what_is_no_part():
 
 def test_a_changed_camera_restarts_alone():
     changes = compare(make(), make(cameras=(("a", "m", 9), ("b", "m", 5), ("d", "n", 5))))
-    assert (changes.cameras, changes.gone_cameras) == ({"a", "d"}, {"a", "c"})
+    assert (changes.cameras, changes.gone_cameras) == (frozenset({"a", "d"}), frozenset({"a", "c"}))
     assert not changes.models
     assert not changes.identity
     assert str(changes) == "started cameras: a, d; ended cameras: c"
@@ -32,14 +32,14 @@ def test_a_changed_camera_restarts_alone():
 
 def test_a_camera_that_moves_to_another_model_leaves_the_old_one():
     changes = compare(make(), make(cameras=(("a", "n", 5), ("b", "m", 5), ("c", "n", 5))))
-    assert (changes.cameras, changes.gone_cameras, changes.models) == ({"a"}, {"a"}, frozenset())
+    assert (changes.cameras, changes.gone_cameras, changes.models) == (frozenset({"a"}), frozenset({"a"}), frozenset())
 
 
 def test_a_changed_model_takes_its_cameras_along_and_one_without_cameras_ends():
     changes = compare(make(), make(threads=2))
-    assert (changes.models, changes.cameras, changes.gone_cameras) == ({"m"}, frozenset(), frozenset())
+    assert (changes.models, changes.cameras, changes.gone_cameras) == (frozenset({"m"}), frozenset(), frozenset())
     changes = compare(make(), make(cameras=(("a", "m", 5), ("b", "m", 5))))
-    assert (changes.gone_models, changes.gone_cameras) == ({"n"}, frozenset())
+    assert (changes.gone_models, changes.gone_cameras) == (frozenset({"n"}), frozenset())
 
 
 def test_what_is_in_every_topic_restarts_everything():
