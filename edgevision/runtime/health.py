@@ -83,6 +83,8 @@ class Health:
         self._faults = (self._dark, self._overexposed, self._frozen, self._blurred, self._late)
         self._same_since_ns: int | None = None
         self._last_ns: int | None = None
+        self._doubtful_at_ns = 0
+        self._told = Verdict()
 
     def restart(self) -> None:
         """The source was opened again: the pause before it was told as such, and is no lateness."""
@@ -95,10 +97,16 @@ class Health:
         self._see_difference(seen, now_ns)
         self._see_sharpness(seen, now_ns)
         self._see_time(now_ns)
+        doubtful = any(fault.bad for fault in self._faults)
+        if doubtful:
+            self._doubtful_at_ns = now_ns
         worst = next((fault for fault in self._faults if fault.active), None)
         if worst is not None:
-            return Verdict(state=worst.state, reason=worst.reason, trusted=False)
-        return Verdict(trusted=not any(fault.bad for fault in self._faults))
+            self._told = Verdict(state=worst.state, reason=worst.reason, trusted=False)
+        elif self._told.state == "live" or now_ns - self._doubtful_at_ns >= self._section.clear_s * 1e9:
+            self._told = Verdict(trusted=not doubtful)
+        # Between one fault and the next, which is not confirmed yet, the camera is not `live` for a moment.
+        return self._told
 
     def _see_light(self, seen: Measures, now_ns: int) -> None:
         section = self._section

@@ -1,7 +1,7 @@
 """An RTSP camera on a port of its own, run by the system's Python (needs python3-gi and GStreamer's RTSP server).
 
 Prints the port. `/cam` sends 25 pictures a second; with the argument `secret` it wants the user `operator` with the
-password `s3cret`.
+password `s3cret`; `port=N` takes that port, `size=WxH` sends pictures of another size.
 """
 
 import sys
@@ -13,18 +13,20 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # type: ignore[import-not-found]  # noqa: E402
 
 Gst.init(None)
+given = dict(argument.split("=") for argument in sys.argv[1:] if "=" in argument)
+width, height = given.get("size", "160x120").split("x")
 LAUNCH = (
-    "( videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120,framerate=25/1 "
+    f"( videotestsrc is-live=true ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 "
     "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
 )
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
-server.set_service("0")
+server.set_service(given.get("port", "0"))
 
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(LAUNCH)
 factory.set_shared(True)
-if sys.argv[1:] == ["secret"]:
+if "secret" in sys.argv:
     auth = GstRtspServer.RTSPAuth()
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "user")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgevision import registry
+from edgevision.capture.images import read_image
 from edgevision.errors import CaptureError
 from edgevision.types import Frame
 
@@ -22,6 +23,10 @@ class Options(registry.Options):
     marker: Path | None = None
     """With it the fault comes once: it is made when the fault comes."""
     secret: str = ""
+    photo: Path | None = None
+    """Shown, with a sensor's noise, in place of noise alone."""
+    cover: Path | None = None
+    """While this file is there, the lens is covered."""
     width: int = 320
     fps: float = 30.0
 
@@ -37,6 +42,7 @@ class FaultyCamera:
         self._options, self._context = options, context
         self._closing = threading.Event()
         self.unreadable = 0
+        self._photo = None if options.photo is None else read_image(options.photo)
 
     def frames(self):
         options, random = self._options, np.random.default_rng(0)
@@ -49,13 +55,20 @@ class FaultyCamera:
                 getattr(self, f"_{options.fault}")()
             self.unreadable = sequence // 10
             yield Frame(
-                image=random.integers(0, 255, (240, options.width, 3), np.uint8),
+                image=self._picture(random),
                 camera=self._context.camera,
                 sequence=sequence,
                 captured_at_ns=time.time_ns(),
                 captured_mono_ns=time.monotonic_ns(),
             )
             sequence += 1
+
+    def _picture(self, random):
+        if self._options.cover is not None and self._options.cover.exists():
+            return random.integers(0, 4, (240, 320, 3), np.uint8)
+        if self._photo is None:
+            return random.integers(0, 255, (240, self._options.width, 3), np.uint8)
+        return self._photo ^ random.integers(0, 2, self._photo.shape, np.uint8)
 
     def close(self):
         self._closing.set()

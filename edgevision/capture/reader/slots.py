@@ -134,7 +134,7 @@ class SlotReader:
             ValueError: there is no such slot, or it is too small.
         """
         count = height * width * 3
-        fits = ring == self._ring and 0 <= slot < self._slots and 0 < count <= self._slot_bytes
+        fits = ring == self._ring and 0 <= slot < self._slots and height > 0 and width > 0 and count <= self._slot_bytes
         if self._memory is None or not fits:
             raise ValueError(f"no picture of {width}x{height} lies in slot {slot} of ring {ring}")
         # Every array made of this one, however cut, keeps exactly this one alive (numpy follows `base` to the last array):

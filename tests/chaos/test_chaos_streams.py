@@ -1,0 +1,194 @@
+"""Cameras that die, hang, talk nonsense and change their mind, at the other end of a real network connection."""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from chaos_support import House, camera, install_plugin, make, nothing_left, seconds_since
+
+import edgevision
+
+SERVER = Path(__file__).parents[1] / "capture" / "rtsp_server.py"
+SYSTEM_PYTHON = "/usr/bin/python3"
+PHOTO = Path(edgevision.__file__).parent / "data" / "photos" / "coffee.jpg"
+STALL_S = 2.0
+DEADLINE_S = 1.5 * STALL_S
+GOOD = {"type": "synthetic", "live": True, "width": 160, "height": 120}
+
+
+def has_gstreamer():
+    code = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    known = Path(SYSTEM_PYTHON).exists()
+    return known and subprocess.run([SYSTEM_PYTHON, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+needs_rtsp = pytest.mark.skipif(
+    not has_gstreamer(),
+    reason="needs an RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good",
+)
+
+
+class RtspCamera:
+    """An RTSP server that can be killed and started again at the same address."""
+
+    def __init__(self):
+        self.port = 0
+        self.process = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def start(self, size="160x120"):
+        arguments = [SYSTEM_PYTHON, str(SERVER), f"port={self.port}", f"size={size}"]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def kill(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.communicate()
+
+    def __exit__(self, *_):
+        self.kill()
+
+    @property
+    def source(self):
+        return {"type": "opencv", "url": f"rtsp://127.0.0.1:{self.port}/cam"}
+
+
+def two(source):
+    return make([camera("hit", source), camera("good", GOOD, fps=15)])
+
+
+def goes_on(house, before, since_s):
+    """The other camera's frames came meanwhile, without a gap in its state."""
+    assert house.service.stations["good"].camera.captured - before > 0.6 * 15 * since_s
+    assert {result["camera_state"] for result in house.of("good/results")} == {"live"}
+
+
+@needs_rtsp
+def test_a_camera_that_is_killed_is_told_and_is_back_within_seconds_with_another_picture_size():
+    with nothing_left(), RtspCamera() as rtsp, House(two(rtsp.source)) as house:
+        house.result("hit")
+        house.state("good", "live")
+        before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+        reader = house.reader("hit").pid
+        rtsp.kill()
+        failed = house.state("hit", "failed", after=house.last_seq("hit/status"))
+        assert seconds_since(began_s) < 2 * DEADLINE_S
+        assert "ended the stream" in failed["reason"]
+        # It is tried in vain first, and keeps its reader for that.
+        refused = house.state("hit", "failed", after=failed["seq"])
+        assert "Connection refused" in refused["reason"]
+        assert house.reader("hit").pid == reader
+        rtsp.start(size="320x240")
+        back_s = time.monotonic()
+        house.state("hit", "live", after=refused["seq"])
+        result = house.result("hit", after=house.last_seq("hit/results"))
+        assert seconds_since(back_s) < 5
+        assert (result["frame"]["width"], result["frame"]["height"]) == (320, 240)
+        assert house.reader("hit").pid == reader
+        goes_on(house, before, seconds_since(began_s))
+
+
+@needs_rtsp
+def test_a_camera_that_hangs_is_stalled_then_failed_and_is_back_within_seconds():
+    with RtspCamera() as rtsp, House(two(rtsp.source)) as house:
+        house.result("hit")
+        house.state("good", "live")
+        before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+        rtsp.process.send_signal(signal.SIGSTOP)
+        stalled = house.state("hit", "stalled", "failed", after=house.last_seq("hit/status"))
+        assert seconds_since(began_s) < 2 * STALL_S
+        assert not stalled["trusted"]
+        house.state("hit", "failed", after=stalled["seq"] - 1)
+        assert seconds_since(began_s) < 2 * DEADLINE_S
+        rtsp.process.send_signal(signal.SIGCONT)
+        back_s = time.monotonic()
+        house.state("hit", "live", after=house.last_seq("hit/status"))
+        assert seconds_since(back_s) < 5
+        goes_on(house, before, seconds_since(began_s))
+
+
+class NonsenseCamera:
+    """Answers every connection with bytes that are no protocol."""
+
+    def __enter__(self):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.answered = 0
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+        return self
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return  # closed: the test is over
+            with connection:
+                try:
+                    connection.recv(4096)
+                    connection.sendall(bytes(range(256)) * 400)
+                except OSError:
+                    continue  # the reader has gone, and was right to
+                self.answered += 1
+
+    def __exit__(self, *_):
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_camera_that_talks_nonsense_is_failed_with_a_reason_and_tried_again(scheme):
+    with NonsenseCamera() as nonsense:
+        port = nonsense.server.getsockname()[1]
+        with House(two({"type": "opencv", "url": f"{scheme}://127.0.0.1:{port}/x", "open_timeout_s": 2})) as house:
+            house.state("good", "live")
+            failed = house.state("hit", "failed")
+            assert f"127.0.0.1:{port}" in failed["reason"]
+            assert "\n" not in failed["reason"]
+            before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+            with house.sink.told:
+                assert house.sink.told.wait_for(lambda: house.service.stations["hit"].camera.restarts >= 2, 15)
+            assert nonsense.answered >= 2
+            goes_on(house, before, seconds_since(began_s))
+
+
+def test_a_camera_whose_lens_is_covered_answers_unknown_and_never_disappeared(tmp_path, monkeypatch):
+    """Presence was told; then the picture goes black: that is no disappearance."""
+    install_plugin(tmp_path, monkeypatch)
+    cover = tmp_path / "cover"
+    one = camera(
+        "a",
+        {"type": "faulty", "photo": str(PHOTO), "cover": str(cover)},
+        fps=15,
+        rules=[{"type": "presence", "label": "espresso", "frames": 2}],
+        health={"confirm_s": 0.5, "clear_s": 0.5},
+    )
+    with House(make([one])) as house:
+        appeared = house.wait_for("a/events", lambda event: event["kind"] == "appeared")
+        cover.touch()
+        dark = house.state("a", "dark")
+        assert "check the light and the lens" in dark["reason"]
+        assert not dark["trusted"]
+        unknown = house.wait_for("a/events", lambda event: True, after=appeared["seq"])
+        assert (unknown["kind"], unknown["trusted"], unknown["rule"]) == ("unknown", False, "presence")
+        darkened = house.wait_for("a/results", lambda result: result["camera_state"] == "dark")
+        assert not darkened["trusted"]
+        results = house.of("a/results")
+        # From the first covered frame on nothing is trusted, although the state takes its time.
+        first = next(result for result in results if not result["trusted"])
+        assert first["camera_state"] == "live"
+        assert not any(result["trusted"] for result in results[first["seq"] - 1 : darkened["seq"]])
+        cover.unlink()
+        house.state("a", "live", after=dark["seq"])
+        again = house.wait_for("a/events", lambda event: True, after=unknown["seq"])
+        assert (again["kind"], again["trusted"]) == ("appeared", True)
+        assert [event["kind"] for event in house.of("a/events")] == ["appeared", "unknown", "appeared"]

@@ -1,0 +1,53 @@
+"""Rules and trust: what a camera did not see is unknown, and never an answer."""
+
+import numpy as np
+
+from edgevision.events import presence
+from edgevision.events.base import RuleContext
+from edgevision.pipeline import Scene
+from edgevision.types import Classifications, Frame
+
+FRAME = Frame(image=np.zeros((2, 2, 3), np.uint8), camera="a", sequence=0, captured_at_ns=5, captured_mono_ns=0)
+
+
+def predictions(*, there):
+    ids = np.array([0 if there else 1], np.int32)
+    return Classifications(confidence=np.ones(1, np.float32), class_id=ids, labels=("cup", "plate"))
+
+
+def play(*steps, frames=2):
+    rule = presence.create(
+        presence.Options(label="cup", frames=frames), RuleContext(camera="a", name="r", labels=("cup", "plate"))
+    )
+    scene = Scene({"r": rule})
+    told = []
+    for there, given in steps:
+        told += [event.kind for event in scene.update(FRAME, predictions(there=there), **given)]
+    return told
+
+
+SEEN, DOUBTED, BLIND = {}, {"trusted": False}, {"seen": False, "trusted": False}
+
+
+def test_a_frame_in_doubt_is_not_shown_to_a_rule_and_makes_no_unknown():
+    assert play((True, SEEN), (True, SEEN), *[(False, DOUBTED)] * 9, (True, SEEN)) == ["appeared"]
+
+
+def test_a_blind_camera_makes_one_unknown_and_the_answer_is_told_anew():
+    there, gone = [(True, SEEN)] * 2, [(False, SEEN)] * 2
+    blind = [(False, DOUBTED), *[(False, BLIND)] * 5, (False, DOUBTED)]
+    assert play(*there, *blind, *there) == ["appeared", "unknown", "appeared"]
+    assert play(*there, *blind, *gone) == ["appeared", "unknown", "disappeared"]
+    assert play(*there, *blind, *gone, *blind, *gone) == [
+        "appeared", "unknown", "disappeared", "unknown", "disappeared",
+    ]  # fmt: skip
+
+
+def test_after_a_time_out_of_sight_rules_begin_anew():
+    again = {"sight": 1}
+    assert play((True, SEEN), (True, SEEN), (True, again), (True, again)) == ["appeared", "unknown", "appeared"]
+
+
+def test_after_blindness_an_answer_that_wavers_is_none():
+    wavering = [(number % 2 == 0, SEEN) for number in range(10)]
+    assert play((False, BLIND), *wavering) == ["unknown"]
