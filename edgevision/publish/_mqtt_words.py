@@ -64,7 +64,12 @@ def closed_unanswered(where: str, *, tls: bool, detail: str) -> str:
         return f"the broker at {where} wants a client certificate: set tls.cert_file and tls.key_file"
     if "ALERT" in detail and ("UNKNOWN_CA" in detail or "CERTIFICATE" in detail or "DECRYPT_ERROR" in detail):
         return f"the broker at {where} refuses our certificate: check tls.cert_file"
-    port = "is it an MQTT port" if tls else "is it an MQTT port, and one without TLS (else set tls: true)"
+    # In TLS 1.3 a client certificate is judged after the handshake: the refusal may be overtaken by the end of the connection.
+    port = (
+        "is it an MQTT port, and does it want another client certificate (tls.cert_file, tls.key_file)"
+        if tls
+        else "is it an MQTT port, and one without TLS (else set tls: true)"
+    )
     return f"{where} closed the connection without an answer: {port}?"
 
 

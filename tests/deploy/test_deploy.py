@@ -155,9 +155,10 @@ def wrong_password(folder, _secrets):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        (None, "wants a client certificate"),
-        (foreign, "refuses our certificate"),
-        (expired, "refuses our certificate"),
+        # Not more of the words: the broker's refusal may be overtaken by the end of the connection (TLS 1.3).
+        (None, "client certificate"),
+        (foreign, "certificate"),
+        (expired, "certificate"),
         (wrong_password, "check username and password"),
     ],
     ids=["no certificate", "foreign certificate", "expired certificate", "wrong password"],
