@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+from collections.abc import Generator
 from itertools import islice
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def test_a_camera_that_finds_every_slot_held_drops_and_goes_on_when_one_is_free(
 def test_rotation_roi_and_unreadable_cross_too():
     job = Job(camera="a", type="synthetic", options={"width": 64, "height": 48}, rotation=90, roi=(0, 0, 0.5, 1))
     source = Reader(job, LIMITS, live=True).source()
-    frame = next(frames := source.frames())
+    frames = source.frames()
+    assert isinstance(frames, Generator)
+    frame = next(frames)
     assert frame.image.shape == (64, 48, 3)
     assert frame.roi == (0, 0, 24, 64)
     assert source.unreadable == 0
@@ -114,14 +117,18 @@ class Slots:
         self.ours, theirs = pair()
         self.theirs = Link(theirs)
         self.writer = SlotWriter(self.theirs.send, slots=3)
-        self.given_back = []
+        self.given_back: list[tuple[int, int]] = []
         self.reader = SlotReader(lambda ring, slot: self.given_back.append((ring, slot)))
 
     def carry(self, image):
         before = self.writer._ring
-        ring, slot = self.writer.write(image, wait=False)
+        written = self.writer.write(image, wait=False)
+        assert written is not None
+        ring, slot = written
         if ring != before:
-            packet, (descriptor,) = self.ours.receive()
+            received = self.ours.receive()
+            assert received is not None
+            packet, (descriptor,) = received
             self.reader.open(descriptor, **{key: packet[key] for key in ("ring", "slots", "slot_bytes")})
             os.close(descriptor)
         return self.reader.look(ring=ring, slot=slot, height=image.shape[0], width=image.shape[1])

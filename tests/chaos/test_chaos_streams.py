@@ -37,7 +37,7 @@ class RtspCamera:
 
     def __init__(self):
         self.port = 0
-        self.process = None
+        self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self):
         self.start()
@@ -46,9 +46,11 @@ class RtspCamera:
     def start(self, size="160x120"):
         arguments = [SYSTEM_PYTHON, str(SERVER), f"port={self.port}", f"size={size}"]
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
 
     def kill(self):
+        assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.communicate()
