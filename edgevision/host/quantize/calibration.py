@@ -136,7 +136,7 @@ def calibration_inputs(
     """
 
     def one_pass() -> Iterator[Mapping[str, NDArray[Any]]]:
-        for path in pictures:
+        for path in track("calibrating", pictures):
             frame = Frame(
                 image=read_image(path),
                 camera=path.name,

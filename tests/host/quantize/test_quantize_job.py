@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
 from quantize_support import CLASSES, Factory, make_factory, pictures
@@ -256,3 +257,24 @@ def test_a_broken_8_bit_tflite_of_a_real_detector_is_refused(shared, tmp_path):
     assert broken["drop_points"] > 10
     assert broken["integers"]["convolutions"] == 0
     assert "points, 1 are allowed" in broken["problems"][0]
+
+
+@pytest.mark.parametrize(("target", "backend"), [("arm64", "onnxrt"), ("jetson", "onnxrt"), ("openvino", "openvino")])
+def test_every_target_gets_a_model_for_its_runtime(factory, tmp_path, target, backend):
+    # The kind of model is looked at here, and not what it lost.
+    outcome = do(factory, request(factory, tmp_path, target=target, max_drop=20.0))
+    assert outcome.folder is not None
+    manifest = yaml.safe_load((outcome.folder / "model.yaml").read_text())
+    assert list(manifest["files"]) == [backend]
+    assert manifest["lineage"]["target"] == target
+    content = onnx.load(next(outcome.folder.glob("*.onnx")))
+    zero_points = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in content.graph.initializer
+        if tensor.name.endswith("zero_point") and tensor.data_type in {2, 3}
+    }
+    assert "DequantizeLinear" in {node.op_type for node in content.graph.node}
+    if target == "jetson":  # TensorRT takes symmetric int8 alone
+        assert zero_points
+        assert all(value.dtype == np.int8 and not value.any() for value in zero_points.values())
+    load_model(outcome.folder).close()

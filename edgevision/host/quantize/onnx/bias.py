@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edgevision.host.progress import track
 from edgevision.host.quantize.onnx.prepare import open_session
 from edgevision.host.quantize.onnx.ranges import CalibrationInputs
 from edgevision.host.quantize.onnx.rounding import MOST_COLUMNS, geometry, round_weights, sample
@@ -188,7 +189,7 @@ def correct(
     fed = [dict(tensors) for tensors in islice(calibration(), _affordable(model, layers))]
     kept, kept_rounded = [dict(t) for t in fed], [dict(t) for t in fed]
     corrections = {}
-    for layer in layers:
+    for layer in track("rounding weights and correcting biases", layers):
         wanted, got = exact.results[layer], rounded.results[layer]
         exact.run(layer, kept)
         read = rounded.run(layer, kept_rounded, also=held.read_by(layer) if new_weights else None)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgevision.host.progress import track
 from edgevision.host.quantize.onnx.prepare import open_session
 from edgevision.host.quantize.onnx.ranges import with_outputs
 from edgevision.host.quantize.onnx.tail import WEIGHTED, find_tail
@@ -49,9 +50,8 @@ def harm(
     session = open_session(with_outputs(model, results), threads=threads)
     wanted = [session.run(results, picture) for picture in fed]
     found = []
-    for node in quantised.graph.node:
-        if node.op_type not in WEIGHTED:
-            continue
+    layers = [node for node in quantised.graph.node if node.op_type in WEIGHTED]
+    for node in track("finding the layers that do harm", layers):
         alone = _alone(model, quantised, node.name)
         if alone is None:
             continue

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgevision.host.progress import track
 from edgevision.host.quantize.onnx.prepare import open_session
 from edgevision.host.quantize.onnx.qdq import Recipe, choose_ranges, nodes_to_quantize, rewrite
 from edgevision.host.quantize.onnx.ranges import Histogram, Range, with_outputs
@@ -86,9 +87,8 @@ def rank(
     session = open_session(with_outputs(model, results), threads=threads)
     wanted = [session.run(results, picture) for picture in fed]
     found = []
-    for node in model.graph.node:
-        if node.op_type not in WEIGHTED or node.name not in allowed:
-            continue
+    layers = [node for node in model.graph.node if node.op_type in WEIGHTED and node.name in allowed]
+    for node in track("ranking layers", layers):
         group = [node.name, *(n.name for n in readers.following(node.output[0]) if n.name in allowed)]
         alone = open_session(with_outputs(rewrite(model, ranges, recipe, group), results), threads=threads)
         noise = _noise(wanted, [alone.run(results, picture) for picture in fed])
