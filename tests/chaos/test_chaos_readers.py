@@ -113,7 +113,7 @@ def test_nothing_outlives_the_daemon_however_it_dies(tmp_path, blow):
     arguments = [sys.executable, "-m", "edgevision", "run", "-c", str(config)]
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as daemon:
         assert daemon.stderr is not None
-        live = set()
+        live: set[str] = set()
         while len(live) < 4:
             line = daemon.stderr.readline()
             assert line, "the daemon ended"
