@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chaos_support import House, camera, install_plugin, make, nothing_left, seconds_since
@@ -37,7 +38,7 @@ class RtspCamera:
 
     def __init__(self):
         self.port = 0
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Any = None
 
     def __enter__(self):
         self.start()

@@ -53,6 +53,9 @@ def test_the_annotated_sample_is_good():
     assert loaded.cameras[0].rules[0].name == "cup-there"
     assert loaded.cameras[0].rules[0].rule.options.frames == 3
     assert loaded.cameras[0].snapshot.interval_s == 5
+    # What the sample shows of them is the default, as it says.
+    assert loaded.cameras[0].reader == config.ReaderSection()
+    assert loaded.cameras[0].health == config.HealthSection()
 
 
 @pytest.mark.parametrize(
@@ -220,6 +223,27 @@ def test_secrets_come_from_the_folder_that_systemd_hands_over(tmp_path):
     loaded = load(tmp_path, text, CREDENTIALS_DIRECTORY=str(folder))
     assert loaded.cameras[0].source.options.url == "rtsp://user:pass@cam/1"
     assert (loaded.mqtt.username, loaded.mqtt.password_file) == ("box", folder / "edgevision.mqtt-password")
+
+
+def test_what_a_reader_process_is_given_holds_the_password_and_shows_it_nowhere(tmp_path):
+    loaded = load(tmp_path, GOOD.replace("rtsp://cam/1", "'rtsp://me:${P}@cam/1'"), P="hunter2")
+    assert loaded.cameras[0].source.given == {"url": "rtsp://me:hunter2@cam/1"}
+    assert "hunter2" not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("reader: {run: fork}", "cameras[0].reader.run"),
+        ("reader: {memory_mb: 1}", "cameras[0].reader.memory_mb"),
+        ("reader: {deadline_s: 0}", "cameras[0].reader.deadline_s"),
+        ("health: {dark: 0.9}", "cameras[0].health.dark"),
+        ("health: {dark_share: 95}", "cameras[0].health.dark_share"),
+    ],
+)
+def test_a_wrong_reader_or_health_key_is_named_with_its_line(tmp_path, section, key):
+    (fault,) = faults(tmp_path, GOOD + f"    {section}\n")
+    assert (fault.key, fault.line) == (key, 11)
 
 
 def test_a_secret_file_that_is_missing(tmp_path):
