@@ -150,6 +150,15 @@ def test_nothing_is_printed_and_the_logger_class_stays(made, capfd):
     assert logging.getLoggerClass() is logging.Logger
 
 
+def test_the_process_keeps_its_own_handlers_as_they_are(made):
+    root = logging.getLogger()
+    before = [(handler, handler.level) for handler in root.handlers]
+    quantize_nncf(made[0], pictures, subset_size=2)
+    assert before
+    assert [(handler, handler.level) for handler in root.handlers] == before
+    assert not logging.getLogger("edgevision").disabled
+
+
 def test_no_figures_are_sent_home():
     # Pytest's own presence would switch them off.
     code = (

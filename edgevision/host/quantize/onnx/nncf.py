@@ -198,7 +198,8 @@ def _nncf() -> ModuleType:
             del os.environ[_TELEMETRY_SWITCH]
         else:
             os.environ[_TELEMETRY_SWITCH] = before
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level: that sets the level of the process's own handlers as well.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 
