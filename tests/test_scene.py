@@ -26,7 +26,9 @@ def play(*steps, frames=2):
     return told
 
 
-SEEN, DOUBTED, BLIND = {}, {"trusted": False}, {"seen": False, "trusted": False}
+SEEN: dict[str, bool] = {}
+DOUBTED = {"trusted": False}
+BLIND = {"seen": False, "trusted": False}
 
 
 def test_a_frame_in_doubt_is_not_shown_to_a_rule_and_makes_no_unknown():

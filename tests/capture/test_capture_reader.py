@@ -62,7 +62,7 @@ def test_rotation_roi_and_unreadable_cross_too():
     assert frame.image.shape == (64, 48, 3)
     assert frame.roi == (0, 0, 24, 64)
     assert source.unreadable == 0
-    frames.close()
+    frames.close()  # type: ignore[attr-defined]
 
 
 def test_a_source_that_fails_keeps_its_process_and_close_ends_it():
@@ -114,14 +114,16 @@ class Slots:
         self.ours, theirs = pair()
         self.theirs = Link(theirs)
         self.writer = SlotWriter(self.theirs.send, slots=3)
-        self.given_back = []
+        self.given_back: list[tuple[int, int]] = []
         self.reader = SlotReader(lambda ring, slot: self.given_back.append((ring, slot)))
 
     def carry(self, image):
         before = self.writer._ring
         ring, slot = self.writer.write(image, wait=False)
         if ring != before:
-            packet, (descriptor,) = self.ours.receive()
+            received = self.ours.receive()
+            assert received is not None
+            packet, (descriptor,) = received
             self.reader.open(descriptor, **{key: packet[key] for key in ("ring", "slots", "slot_bytes")})
             os.close(descriptor)
         return self.reader.look(ring=ring, slot=slot, height=image.shape[0], width=image.shape[1])
@@ -172,7 +174,9 @@ def test_what_no_reader_makes_is_refused(slots):
 
 def test_the_reader_cannot_pull_the_memory_away(slots):
     slots.writer.write(np.zeros((4, 5, 3), np.uint8), wait=False)
-    _, (descriptor,) = slots.ours.receive()
+    received = slots.ours.receive()
+    assert received is not None
+    _, (descriptor,) = received
     with pytest.raises(PermissionError):
         os.ftruncate(descriptor, 0)
     os.close(descriptor)

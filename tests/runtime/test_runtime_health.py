@@ -80,7 +80,7 @@ def test_every_check_has_its_off_switch(key):
     frames = [(n / 10, BAD[state]) for n in range(200)]
     assert {verdict.state for verdict in play(frames)} == {"live", state}
     assert {(verdict.state, verdict.trusted) for verdict in play(frames, **{key: None})} == {("live", True)}
-    late = [(0, {}), (60, {})]
+    late: list[tuple[int, dict[str, float]]] = [(0, {}), (60, {})]
     assert {verdict.state for verdict in play(late, late_after_s=None)} == {"live"}
 
 
@@ -172,6 +172,7 @@ def test_the_first_good_time_makes_the_baseline_and_a_slipped_lens_is_blurred(tm
     assert filming.file.load() is None, "a time broken by darkness makes no baseline"
     filming.show(chessboard(), 5)
     made = filming.file.load()
+    assert made is not None
     assert (made.width, made.height, made.made_at) == (640, 480, "2023-11-14T22:13:20.000000Z")
     assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"
     assert filming.show(chessboard(), 5)[-1].state == "live"
