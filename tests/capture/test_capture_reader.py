@@ -119,7 +119,9 @@ class Slots:
 
     def carry(self, image):
         before = self.writer._ring
-        ring, slot = self.writer.write(image, wait=False)
+        written = self.writer.write(image, wait=False)
+        assert written is not None
+        ring, slot = written
         if ring != before:
             received = self.ours.receive()
             assert received is not None
