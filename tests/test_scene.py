@@ -27,7 +27,8 @@ def play(*steps, frames=2):
 
 
 SEEN: dict[str, bool] = {}
-DOUBTED, BLIND = {"trusted": False}, {"seen": False, "trusted": False}
+DOUBTED = {"trusted": False}
+BLIND = {"seen": False, "trusted": False}
 
 
 def test_a_frame_in_doubt_is_not_shown_to_a_rule_and_makes_no_unknown():

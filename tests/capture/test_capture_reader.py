@@ -65,7 +65,7 @@ def test_rotation_roi_and_unreadable_cross_too():
     assert frame.image.shape == (64, 48, 3)
     assert frame.roi == (0, 0, 24, 64)
     assert source.unreadable == 0
-    frames.close()
+    frames.close()  # type: ignore[attr-defined]
 
 
 def test_a_source_that_fails_keeps_its_process_and_close_ends_it():
@@ -179,7 +179,9 @@ def test_what_no_reader_makes_is_refused(slots):
 
 def test_the_reader_cannot_pull_the_memory_away(slots):
     slots.writer.write(np.zeros((4, 5, 3), np.uint8), wait=False)
-    _, (descriptor,) = slots.ours.receive()
+    received = slots.ours.receive()
+    assert received is not None
+    _, (descriptor,) = received
     with pytest.raises(PermissionError):
         os.ftruncate(descriptor, 0)
     os.close(descriptor)

@@ -60,9 +60,10 @@ def test_a_reader_that_is_stopped_or_killed_comes_back(tmp_path, blow):
         house.state("hit", "live")
         house.result("good")
         victim, good_before = house.reader("hit"), house.service.stations["good"].camera.captured
+        told = house.last_seq("hit/status")
         victim.send_signal(blow)
         struck_s = time.monotonic()
-        noticed = house.state("hit", "stalled", "failed", after=house.last_seq("hit/status"))
+        noticed = house.state("hit", "stalled", "failed", after=told)
         assert seconds_since(struck_s) < 2 * STALL_S
         failed = noticed if noticed["camera_state"] == "failed" else house.state("hit", "failed", after=noticed["seq"])
         assert seconds_since(struck_s) < 2 * DEADLINE_S

@@ -54,7 +54,8 @@ class RtspCamera:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
 
     def __exit__(self, *_):
         self.kill()
@@ -81,8 +82,9 @@ def test_a_camera_that_is_killed_is_told_and_is_back_within_seconds_with_another
         house.state("good", "live")
         before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
         reader = house.reader("hit").pid
+        told = house.last_seq("hit/status")
         rtsp.kill()
-        failed = house.state("hit", "failed", after=house.last_seq("hit/status"))
+        failed = house.state("hit", "failed", after=told)
         assert seconds_since(began_s) < 2 * DEADLINE_S
         assert "ended the stream" in failed["reason"]
         # It is tried in vain first, and keeps its reader for that.
@@ -105,15 +107,17 @@ def test_a_camera_that_hangs_is_stalled_then_failed_and_is_back_within_seconds()
         house.result("hit")
         house.state("good", "live")
         before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+        told = house.last_seq("hit/status")
         rtsp.process.send_signal(signal.SIGSTOP)
-        stalled = house.state("hit", "stalled", "failed", after=house.last_seq("hit/status"))
+        stalled = house.state("hit", "stalled", "failed", after=told)
         assert seconds_since(began_s) < 2 * STALL_S
         assert not stalled["trusted"]
         house.state("hit", "failed", after=stalled["seq"] - 1)
         assert seconds_since(began_s) < 2 * DEADLINE_S
+        told = house.last_seq("hit/status")
         rtsp.process.send_signal(signal.SIGCONT)
         back_s = time.monotonic()
-        house.state("hit", "live", after=house.last_seq("hit/status"))
+        house.state("hit", "live", after=told)
         assert seconds_since(back_s) < 5
         goes_on(house, before, seconds_since(began_s))
 

@@ -80,7 +80,7 @@ def test_every_check_has_its_off_switch(key):
     frames = [(n / 10, BAD[state]) for n in range(200)]
     assert {verdict.state for verdict in play(frames)} == {"live", state}
     assert {(verdict.state, verdict.trusted) for verdict in play(frames, **{key: None})} == {("live", True)}
-    late: list[tuple[float, dict[str, float]]] = [(0, {}), (60, {})]
+    late: list[tuple[int, dict[str, float]]] = [(0, {}), (60, {})]
     assert {verdict.state for verdict in play(late, late_after_s=None)} == {"live"}
 
 
