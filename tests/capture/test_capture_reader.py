@@ -65,7 +65,7 @@ def test_rotation_roi_and_unreadable_cross_too():
     assert frame.image.shape == (64, 48, 3)
     assert frame.roi == (0, 0, 24, 64)
     assert source.unreadable == 0
-    frames.close()  # type: ignore[attr-defined]
+    frames.close()
 
 
 def test_a_source_that_fails_keeps_its_process_and_close_ends_it():
