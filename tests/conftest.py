@@ -52,12 +52,21 @@ class Done:
 
 
 @pytest.fixture
-def command_line(tmp_path, monkeypatch, capsys):
+def loggers():
+    """For what sets the process's logging up: afterwards it is as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("edgevision")
+    handlers, level, our_level = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    ours.setLevel(our_level)
+
+
+@pytest.fixture
+def command_line(tmp_path, monkeypatch, capsys, loggers):
     """The command line's own door, in this process: starting one for each call costs seconds."""
     monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    root, ours = logging.getLogger(), logging.getLogger("edgevision")
-    handlers, level, our_level = root.handlers[:], root.level, ours.level
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["edgevision", *map(str, arguments)])
@@ -66,7 +75,4 @@ def command_line(tmp_path, monkeypatch, capsys):
         said = capsys.readouterr()
         return Done(returncode=int(ended.value.code or 0), stdout=said.out, stderr=said.err)
 
-    yield call
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    ours.setLevel(our_level)
+    return call

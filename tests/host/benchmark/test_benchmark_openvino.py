@@ -42,7 +42,7 @@ def test_a_bare_file_is_a_candidate_of_every_backend_that_reads_it(shared):
         candidates([file], backends=["litert"], like="yolox-nano")
 
 
-def test_the_latency_job_has_a_bare_loop():
+def test_the_latency_job_has_a_bare_loop(loggers):
     job = {
         "job": "latency", "model": "efficientnet-lite0", "backend": "openvino", "threads": 1, "like": None, "providers": [],
         "size": [320, 240], "duration_s": 0.2, "bare": True, "fps": None, "spawned_ns": 0,
