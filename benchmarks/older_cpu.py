@@ -8,8 +8,11 @@ a small preloaded library answers it: the truth, without those features. Nothing
     python benchmarks/older_cpu.py -- edgevision benchmark yolox-nano
     python benchmarks/older_cpu.py -- python benchmarks/overhead.py
 
-What it needs: Linux on x86-64, gcc and objdump (Debian: gcc, binutils). It does not change what /proc/cpuinfo says, so a
-report of the command still names this CPU's own features.
+The command sees a /proc/cpuinfo without those features, too, so that its reports name the CPU that was measured and
+`--target auto` takes the older one.
+
+What it needs: Linux on x86-64, gcc, objdump and unshare (Debian: gcc, binutils, util-linux), and leave to make a mount
+namespace.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ _CPUID, _TRAP = b"\x0f\xa2", b"\x0f\x0b"
 _SOURCE = Path(__file__).with_suffix(".c")
 _SECTION = re.compile(r"^\s*\d+\s+(\S+)\s+([0-9a-f]+)\s+([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)", re.MULTILINE)
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+cpuid\b", re.MULTILINE)
+_HIDDEN = re.compile(r" (avx512\w*|avx_vnni\w*|avx_ifma|avx_ne_convert|avx10\w*|amx_\w+)\b")
+"""As /proc/cpuinfo names what older_cpu.c hides."""
 
 
 def hide_in(library: Path) -> int:
@@ -73,6 +78,15 @@ def prepare(folder: Path) -> dict[str, str]:
     return os.environ | {"LD_PRELOAD": str(hider), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+def in_front_of(folder: Path) -> list[str]:
+    """What a command is started through, to see the older CPU in /proc/cpuinfo."""
+    shown = folder / "cpuinfo"
+    shown.write_text(_HIDDEN.sub("", Path("/proc/cpuinfo").read_text()))
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = 'mount --bind "$0" /proc/cpuinfo && exec "$@"'
+    return ["unshare", "--mount", *user, "sh", "-c", mount, str(shown)]
+
+
 def _run(*command: str) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -90,7 +104,9 @@ def main() -> None:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise SystemExit("only Linux on x86-64 can be made to look older")
     with tempfile.TemporaryDirectory(prefix="older-cpu-") as folder:
-        raise SystemExit(subprocess.run(arguments.command, env=prepare(Path(folder)), check=False).returncode)
+        environment = prepare(Path(folder))
+        command = [*in_front_of(Path(folder)), *arguments.command]
+        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 if __name__ == "__main__":

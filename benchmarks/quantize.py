@@ -11,7 +11,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-HEADER = ("model", "target", "recipe", "figure", "float", "8 bits", "loss", "time / float", "integer", "pictures")
+HEADER = (
+    "model",
+    "target",
+    "recipe",
+    "figure",
+    "float",
+    "8 bits",
+    "loss",
+    "time / float",
+    "integer",
+    "pictures",
+    "made in, memory",
+)
 
 
 def row(report: dict[str, Any]) -> list[str]:
@@ -20,8 +32,10 @@ def row(report: dict[str, Any]) -> list[str]:
     chosen = [one for one in report["frontier"] if one["packaged"]]
     reference = report["frontier"][0]
     pictures = f"{report['dataset']['looked_at']}"
+    took = report["took"]
+    made = f"{took['wall_s'] / 60:.1f} min, {took['peak_rss_bytes'] / 1e9:.2f} GB"
     if not chosen:
-        return [name, target, "refused", report["figure"], f"{reference['figure']:.4f}", "", "", "", "", pictures]
+        return [name, target, "refused", report["figure"], f"{reference['figure']:.4f}", "", "", "", "", pictures, made]
     (one,) = chosen
     latency, integers = one["latency"], one["integers"]
     here = "" if report["target"]["here"] else " (not such a device)"
@@ -36,6 +50,7 @@ def row(report: dict[str, Any]) -> list[str]:
         f"{latency['ratio']:.2f} ({latency['low']:.2f}-{latency['high']:.2f}){here}",
         "" if integers is None else f"{integers['convolutions']} of {integers['of']}",
         pictures,
+        made,
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import litert_torch
@@ -184,11 +185,11 @@ def write_float_onnx(path: Path, layers: Sequence[Layer]) -> None:
 class _Network(torch.nn.Module):
     """The layers as a module that torch can trace: (1, 224, 224, 3) real values -> (1, 1000) logits."""
 
-    def __init__(self, layers: Sequence[Layer], weights: Mapping[str, QuantizedWeight]) -> None:
+    def __init__(self, layers: Sequence[Layer], weights: Mapping[str, torch.Tensor] = MappingProxyType({})) -> None:
+        """`weights` by layer name stand in for the layers' own."""
         super().__init__()
         self._layers = layers
-        # The quantiser finds the same steps again, as each channel's largest weight is 127 of them.
-        self._weights = {name: weight.real for name, weight in weights.items()}
+        self._weights = weights
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         tensors = {"input": pixels.permute(0, 3, 1, 2)}
@@ -201,6 +202,36 @@ class _Network(torch.nn.Module):
 def _is_operator(code: int, kind: str) -> bool:
     """Whether a TFLite operator is what a layer of this kind becomes."""
     return code in TFLITE_OPERATORS[kind]
+
+
+def _float_tflite(path: Path, layers: Sequence[Layer], network: _Network) -> Any:
+    """The network as TFLite's own tree of objects, one operator a layer, named as the layers are.
+
+    Raises:
+        ValueError: litert-torch no longer makes one operator of each layer, so tensors cannot be told apart.
+    """
+    scratch = path.with_suffix(".float")
+    litert_torch.convert(network.eval(), (torch.zeros(1, 224, 224, 3),)).export(str(scratch))
+    model = tfl_flatbuffer_utils.read_model(str(scratch))
+    scratch.unlink()
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    codes = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
+    kinds = [layer.kind for layer in layers]
+    if len(codes) != len(kinds) or not all(map(_is_operator, codes, kinds)):
+        raise ValueError(f"litert-torch made operators {codes} of layers {kinds}; want one each, in order")
+    for i, tensor in enumerate(graph.tensors):
+        tensor.name = f"constant_{i}".encode()
+    graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = b"input"
+    for operator, layer in zip(graph.operators, layers, strict=True):
+        graph.tensors[operator.outputs[0]].name = layer.name.encode()
+    signature.outputs[0].name = layers[-1].name.encode()
+    return model
+
+
+def write_float_tflite(path: Path, layers: Sequence[Layer]) -> None:
+    """Writes the float network: `input` float32 (1, 224, 224, 3) -> `logits` (1, 1000); raises ValueError as above."""
+    model = _float_tflite(path, layers, _Network(layers))
+    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
 
 
 def write_tflite(
@@ -220,22 +251,8 @@ def write_tflite(
     Raises:
         ValueError: litert-torch no longer makes one operator of each layer, so tensors cannot be told apart.
     """
-    scratch = path.with_suffix(".float")
-    network = _Network(layers, weights).eval()
-    litert_torch.convert(network, (torch.zeros(1, 224, 224, 3),)).export(str(scratch))
-    model = tfl_flatbuffer_utils.read_model(str(scratch))
-    scratch.unlink()
-    graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    codes = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
-    kinds = [layer.kind for layer in layers]
-    if len(codes) != len(kinds) or not all(map(_is_operator, codes, kinds)):
-        raise ValueError(f"litert-torch made operators {codes} of layers {kinds}; want one each, in order")
-    for i, tensor in enumerate(graph.tensors):
-        tensor.name = f"constant_{i}".encode()
-    graph.tensors[graph.inputs[0]].name = signature.inputs[0].name = b"input"
-    for operator, layer in zip(graph.operators, layers, strict=True):
-        graph.tensors[operator.outputs[0]].name = layer.name.encode()
-    signature.outputs[0].name = layers[-1].name.encode()
+    # The quantiser finds the same steps again, as each channel's largest weight is 127 of them.
+    model = _float_tflite(path, layers, _Network(layers, {name: weight.real for name, weight in weights.items()}))
     made = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     made.load_quantization_recipe(litert_recipes.static_wi8_ai8())
     extremes = {}

@@ -5,6 +5,8 @@ both files and the float network on the same pictures in the runtimes that will 
 within MAX_LOSS of float, and ONNX Runtime runs every convolution as integers, are the files and the manifest
 replaced, each by one rename, the manifest last.
 
+`python make.py --float DIR` writes the float network alone, as a model folder for `edgevision quantize` to begin with.
+
 Nothing is drawn at random: on one machine the same pictures and package versions give the same bytes. On
 another kind of CPU float sums may differ in their last bit, and with them a bias by one step.
 """
@@ -48,6 +50,8 @@ HEADER: Final = "# make.py writes `files`, `metrics` and `lineage`; the rest is 
 FOLDER: Final = Path(__file__).resolve().parent
 ONNX_NAME: Final = "efficientnet-lite0-int8.onnx"
 TFLITE_NAME: Final = "efficientnet-lite0-int8.tflite"
+FLOAT_ONNX_NAME: Final = "efficientnet-lite0-float.onnx"
+FLOAT_TFLITE_NAME: Final = "efficientnet-lite0-float.tflite"
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """(224, 224, 3) uint8 RGB -> (1000,) logits"""
@@ -190,6 +194,34 @@ def build(out: Path, calibration: NDArray[np.uint8], metadata: Mapping[str, str]
     export.write_tflite(out / TFLITE_NAME, corrected, full, ranges)
 
 
+def write_float(out: Path) -> None:
+    """Writes the float network as a model folder of its own: .onnx, .tflite, labels and manifest, which is unproved.
+
+    Raises:
+        SystemExit: the folder is there already.
+    """
+    if out.exists():
+        raise SystemExit(f"--float {out}: is there already; name a new folder")
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".make-") as scratch:
+        made = Path(scratch, out.name)
+        made.mkdir()
+        layers = recipe.load_layers()
+        export.write_float_onnx(made / FLOAT_ONNX_NAME, layers)
+        export.write_float_tflite(made / FLOAT_TFLITE_NAME, layers)
+        manifest = yaml.safe_load((FOLDER / "model.yaml").read_text(encoding="utf-8"))
+        for key in ("metrics", "lineage"):  # they are the 8-bit files'
+            manifest.pop(key, None)
+        manifest["name"] = "efficientnet-lite0-float"
+        for backend, name in (("onnxrt", FLOAT_ONNX_NAME), ("litert", FLOAT_TFLITE_NAME)):
+            content = (made / name).read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            manifest["files"][backend] = {"path": name, "sha256": digest, "size": len(content)}
+        text = yaml.safe_dump(manifest, sort_keys=False, default_flow_style=None, width=118)
+        (made / "model.yaml").write_text(text, encoding="utf-8")
+        (made / "labels.txt").write_bytes((FOLDER / "labels.txt").read_bytes())
+        made.rename(out)
+
+
 def measure(out: Path, evaluation: Path) -> list[dict[str, Any]]:
     """Measures the files of a folder and prints the figures; the manifest's `metrics`.
 
@@ -232,10 +264,16 @@ def measure(out: Path, evaluation: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Reads the arguments, makes, measures, replaces."""
     parser = argparse.ArgumentParser(description="Make the 8-bit EfficientNet-Lite0 files.")
-    parser.add_argument("--calibration", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--evaluate", type=Path, required=True, help="folder with labels.csv")
+    parser.add_argument("--calibration", type=Path, help="folder of pictures")
+    parser.add_argument("--evaluate", type=Path, help="folder with labels.csv")
+    parser.add_argument("--float", type=Path, metavar="DIR", help="write the float network as a model folder, and stop")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
+    if arguments.float is not None:
+        write_float(arguments.float)
+        return
+    if arguments.calibration is None or arguments.evaluate is None:
+        parser.error("--calibration and --evaluate are needed, or --float")
     cv2.setNumThreads(1)
     manifest = yaml.safe_load((FOLDER / "model.yaml").read_text(encoding="utf-8"))
     calibration, digest = read_calibration(arguments.calibration)

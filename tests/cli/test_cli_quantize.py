@@ -1,5 +1,7 @@
 """`edgevision quantize` as a user meets it."""
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,6 +41,36 @@ def test_a_refusal_ends_with_4_and_names_the_report(run, tmp_path):
     assert "REFUSED" in done.stdout
     assert "Traceback" not in done.stderr
     assert "report.md" in done.stderr
+
+
+def test_ctrl_c_in_the_middle_keeps_what_is_finished_and_nothing_else(run, tmp_path):
+    factory = make_factory(tmp_path)
+    out = tmp_path / "out"
+    arguments = (
+        factory.model, "--calibration", factory.calibration, "--evaluate", factory.labelled, "--target", "x86",
+        "--seconds", "0.1", "-o", out,
+    )  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgevision", "quantize", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        making = []
+        while len(making) < 2:
+            line = process.stderr.readline()
+            assert line, "it ended before a second recipe was begun"
+            making += [line] if "making" in line else []
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert printed == ""
+    left = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert {path.parts[0] for path in left} == {".candidates"}
+    assert {path.suffix for path in left} == {".model", ".json"}
+    again = run(*arguments)
+    assert again.returncode == 0, again.stderr
+    first = making[0].split("making ")[1].split()[0]
+    assert f"{first}: found finished" in again.stderr
 
 
 @pytest.mark.parametrize(

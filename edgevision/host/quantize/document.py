@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -34,6 +36,7 @@ def document(
     here: bool,
     comparison: Comparison | None,
     compared: Tried | None,
+    began_s: float,
 ) -> dict[str, Any]:
     """Put it together.
 
@@ -48,6 +51,7 @@ def document(
         here: whether this machine is a device of the target.
         comparison: float against `compared`, on the same pictures.
         compared: the candidate that is packaged, or came nearest.
+        began_s: when the work began, on the monotonic clock.
     """
     evaluation = _evaluated(reference)
     detection = bench.dataset.task == "detection"
@@ -86,6 +90,17 @@ def document(
         "compared": None if compared is None else _compared(reference, compared, comparison),
         "tools": tool_versions(),
         "environment": environment(),
+        "took": _took(began_s),
+    }
+
+
+def _took(began_s: float) -> dict[str, float | int]:
+    """Time and memory of the whole work; a tool that ran in a process of its own counts where it took more."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "wall_s": round(time.monotonic() - began_s, 1),
+        "processor_s": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 1),
+        "peak_rss_bytes": max(own.ru_maxrss, children.ru_maxrss) * 1024,  # Linux tells KiB, getrusage(2)
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,7 @@ def quantize(request: Request, dataset: Dataset, *, say: Callable[[str], None], 
         StateError: a folder cannot be written, or the disk is full; nothing half-written stays.
         PluginError: a tool or runtime is not installed.
     """
+    began_s = time.monotonic()
     source, target = _source_for(request, say)
     refuse_quantized(source)
     finished = None if request.prove is None else given_attempt(request.prove, target)
@@ -144,6 +146,7 @@ def quantize(request: Request, dataset: Dataset, *, say: Callable[[str], None], 
         here=here,
         comparison=comparison,
         compared=shown,
+        began_s=began_s,
     )
     _write_report(report_folder, found, bench.classes.names, evaluations, comparison)
     if verdict.chosen is None:

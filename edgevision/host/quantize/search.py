@@ -136,8 +136,9 @@ class Search:
     def recipes(self) -> list[Tried]:
         """Every recipe of the target."""
         found: list[Tried] = []
-        for attempt in self._workshop.attempts():
-            tried = self.attempt(attempt, known=found)
+        attempts = self._workshop.attempts()
+        for number, attempt in enumerate(attempts, 1):
+            tried = self.attempt(attempt, known=found, place=f" ({number} of {len(attempts)})")
             if tried is not None:
                 found.append(tried)
         return found
@@ -170,12 +171,13 @@ class Search:
             count = most if count < most < 2 * count else 2 * count
         return found
 
-    def attempt(self, attempt: Attempt, *, known: Sequence[Tried] = ()) -> Tried | None:
+    def attempt(self, attempt: Attempt, *, known: Sequence[Tried] = (), place: str = "") -> Tried | None:
         """Make one candidate, or take the finished one, and measure it.
 
         Args:
             attempt: how.
             known: candidates that were measured already.
+            place: among the recipes, for whoever waits.
 
         Returns:
             What became of it; None where it is one of the known ones, byte for byte.
@@ -188,7 +190,7 @@ class Search:
         try:
             content = self._bench.store.get(recipe)
             if content is None:
-                self._say(f"making {attempt.name}")
+                self._say(f"making {attempt.name}{place}")
                 content = attempt.make()
                 self._bench.store.put(recipe, content)
             else:

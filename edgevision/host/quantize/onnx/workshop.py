@@ -20,7 +20,7 @@ from edgevision.host.quantize.onnx.input import feed_uint8
 from edgevision.host.quantize.onnx.nncf import quantize_nncf
 from edgevision.host.quantize.onnx.prepare import prepare
 from edgevision.host.quantize.onnx.qdq import Recipe, observe_all, quantize
-from edgevision.host.quantize.onnx.ranges import CalibrationInputs, Histogram, Range
+from edgevision.host.quantize.onnx.ranges import CalibrationInputs, Histogram, Range, Rule
 from edgevision.host.quantize.onnx.sensitivity import layer_sqnr, rank, worst
 from edgevision.host.quantize.onnx.tail import find_tail
 from edgevision.host.quantize.source import Source
@@ -47,7 +47,9 @@ def _plans(name: str, recipe: Recipe) -> tuple[Plan, ...]:
     return (
         Plan(recipe=spared, spares=True),
         Plan(recipe=replace(spared, name=f"{name}-spared-unfitted", refit=False), spares=True),
+        Plan(recipe=replace(spared, name=f"{name}-spared-percentile", rule=Rule.PERCENTILE), spares=True),
         Plan(recipe=replace(recipe, name=name)),
+        Plan(recipe=replace(recipe, name=f"{name}-whole", float_last="unbounded")),
     )
 
 
@@ -56,7 +58,7 @@ PLANS: Mapping[str, tuple[Plan, ...]] = {
     "x86-vnni": _plans("u8s8", Recipe(name="")),
     "arm64": _plans("s8s8", Recipe(name="", signed=True)),
     "jetson": (Plan(recipe=Recipe(name="s8s8-symmetric", signed=True, symmetric=True, inputs_only=True)),),
-    "openvino": (),
+    "openvino": (Plan(recipe=Recipe(name="u8s8-spared", float_last="unbounded"), spares=True),),
 }
 """By target; each starts from the model with its channels equalised."""
 
