@@ -131,10 +131,10 @@ def markdown(found: dict[str, Any], *, pictures: Sequence[tuple[str, str]] = (),
     lines += ["", "## Made with", ""]
     lines += [f"{environment['cpu']} ({', '.join(environment['features'])}), {environment['usable_cores']} cores."]
     took = found["took"]
+    minutes, memory = f"{took['wall_s'] / 60:.1f} minutes", f"{took['peak_rss_bytes'] / 1e9:.2f} GB"
     lines += [
         "",
-        f"Made in {took['wall_s'] / 60:.1f} minutes ({took['processor_s'] / 60:.1f} of one processor), with "
-        f"{took['peak_rss_bytes'] / 1e9:.2f} GB of memory at most.",
+        f"Made in {minutes} ({took['processor_s'] / 60:.1f} of one processor), with {memory} of memory at most.",
     ]
     lines += [", ".join(f"{name} {version}" for name, version in found["tools"].items()) + "."]
     return "\n".join(lines) + "\n"
