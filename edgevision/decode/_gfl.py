@@ -50,11 +50,12 @@ def make(
     """
     if context.activation == "softmax":
         raise ModelError(f"decoder {family}: activation softmax does not belong to this family; use sigmoid or none")
-    layout, sides = options.layout, 4 * (options.reg_max + 1)
+    layout, sides, classes = options.layout, 4 * (options.reg_max + 1), len(context.labels) or None
     pairs: list[tuple[Channels, Channels]] = []
     if "predictions" in outputs:
         (spec,) = take_only(family, outputs, ("predictions",))
-        scores = Channels(family, "predictions", spec, layout, slice(None, -sides))
+        expect = sides + classes if classes else None
+        scores = Channels(family, "predictions", spec, layout, slice(None, -sides), expect=expect)
         if channel_count(spec, layout) != -1:
             check_labels(family, spec, channel_count(spec, layout) - sides, context)
         pairs.append((scores, Channels(family, "predictions", spec, layout, slice(-sides, None))))
@@ -63,8 +64,8 @@ def make(
         specs = dict(zip(roles, take_only(family, outputs, roles), strict=True))
         for stride in options.strides:
             of_scores, of_boxes = specs[f"scores_{stride}"], specs[f"boxes_{stride}"]
-            scores = Channels(family, f"scores_{stride}", of_scores, layout)
-            boxes = Channels(family, f"boxes_{stride}", of_boxes, layout)
+            scores = Channels(family, f"scores_{stride}", of_scores, layout, expect=classes)
+            boxes = Channels(family, f"boxes_{stride}", of_boxes, layout, expect=sides)
             if channel_count(of_scores, layout) != -1:
                 check_labels(family, of_scores, channel_count(of_scores, layout), context)
             check_channels(

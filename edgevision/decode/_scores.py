@@ -31,8 +31,25 @@ _NONE = (np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32))
 class Channels:
     """Some of the channels of one output, cell by cell, whatever its layout and the shape of its grid."""
 
-    def __init__(self, family: str, role: str, spec: TensorSpec, layout: Layout, part: slice = slice(None)) -> None:
+    def __init__(
+        self,
+        family: str,
+        role: str,
+        spec: TensorSpec,
+        layout: Layout,
+        part: slice = slice(None),
+        *,
+        expect: int | None = None,
+    ) -> None:
         """Take `part` of the channels.
+
+        Args:
+            family: for messages.
+            role: for messages.
+            spec: the output.
+            layout: where its channels are.
+            part: which of them.
+            expect: how many there are in all, for a model that leaves it open until it runs; None where nobody knows.
 
         Raises:
             ModelError: the output has no axes for channels and cells.
@@ -50,12 +67,17 @@ class Channels:
         self.first = layout == "channels_first"
         self._batched = dimensions > 2
         self._part = part
+        self._open = channel_count(spec, layout) == -1
+        self._expect = expect
+        self._told = f"decoder {family}: output {spec.name!r} ({role})"
 
     def view(self, tensors: Tensors) -> NDArray[Any]:
         """(channels, cells) or (cells, channels), as they lie; no copy."""
         tensor = tensors[self.spec.name]
         if self._batched:
             tensor = tensor[0]
+        if self._open:
+            self._check(tensor.shape)
         if self.first:
             return tensor.reshape(tensor.shape[0], -1)[self._part]
         return tensor.reshape(-1, tensor.shape[-1])[:, self._part]
@@ -65,6 +87,13 @@ class Channels:
         view = self.view(tensors)
         values: NDArray[Any] = view.take(cells, axis=1).T if self.first else view.take(cells, axis=0)
         return self.real(values)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        found = shape[0 if self.first else -1]
+        if self._expect is None and not range(found)[self._part]:
+            raise ModelError(f"{self._told} gave {found} channels, which leaves no room for a class")
+        if self._expect not in (None, found):
+            raise ModelError(f"{self._told} gave {found} channels; {self._expect} are needed")
 
     def real(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Real values of some of the tensor's."""
@@ -165,6 +194,9 @@ class ScoreFinder:
         broken = best != best  # noqa: PLR0124 - NaN, in integers too, where nothing is
         if broken.any():
             cells, few, best = cells[~broken], few[~broken], best[~broken]
+            if not cells.size:
+                self._refuse_nan(scores.max(axis=1))
+                return _NONE
         if self._multi_label:
             place, classes = (few >= self._floor).nonzero()
             return cells.take(place), classes, few[place, classes]
