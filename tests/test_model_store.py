@@ -73,7 +73,7 @@ def test_a_bare_file_is_identified_only_when_one_model_fits(models_dir, shared, 
     assert "read like the one known model that it fits" in caplog.text
     found.model.close()
     with pytest.raises(UsageError, match="--like"):
-        assembly.identify(shared / "models" / "nanodet_m_320.onnx")
+        assembly.identify(shared / "models" / "yolov8n_int8_416_AGPL_test_only.tflite")
 
 
 def test_a_file_of_another_kind(models_dir, tmp_path):

@@ -55,7 +55,13 @@ class Finisher:
     def __call__(
         self, xyxy: NDArray[Any], confidence: NDArray[Any], class_id: NDArray[Any], transform: ImageTransform
     ) -> Detections:
-        """The frame's detections.
+        """The frame's detections: `choose` without the indices."""
+        return self.choose(xyxy, confidence, class_id, transform)[0]
+
+    def choose(
+        self, xyxy: NDArray[Any], confidence: NDArray[Any], class_id: NDArray[Any], transform: ImageTransform
+    ) -> tuple[Detections, NDArray[np.intp]]:
+        """The frame's detections, and which candidate each of them was.
 
         What is not finite, and boxes of which nothing lies within what the model saw, are dropped. Overlaps are compared
         before boxes are clipped, as all reference implementations do.
@@ -65,7 +71,11 @@ class Finisher:
             confidence: (n,), all of them above their thresholds.
             class_id: (n,)
             transform: how the frame became the input.
+
+        Returns:
+            The detections and their indices (k,) into the candidates, for what else a family knows of each.
         """
+        keep: NDArray[np.intp] | None = None
         if transform is not self._transform:
             self._remember(transform)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -83,12 +93,13 @@ class Finisher:
             chosen = nms(frame, confidence, class_id, iou=context.iou, max_detections=context.max_detections)
         else:
             chosen = (-confidence).argsort(kind="stable")[: context.max_detections]
-        return Detections(
+        found = Detections(
             xyxy=clipped.take(chosen, axis=0),
             confidence=confidence.take(chosen).astype(np.float32, copy=False),
             class_id=class_id.take(chosen).astype(np.int32),
             labels=context.labels,
         )
+        return found, chosen if keep is None else keep[chosen]
 
     def _remember(self, transform: ImageTransform) -> None:
         scale, offset = np.array(transform.scale * 2), np.array(transform.offset * 2)

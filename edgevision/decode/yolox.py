@@ -10,7 +10,6 @@ else, dequantisation included, is done for the few that are left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -21,12 +20,11 @@ from pydantic import Field
 from edgevision import registry
 from edgevision.decode._detections import Finisher, lowest_confidence, nothing, wanted
 from edgevision.decode._roles import check_labels, take_roles
+from edgevision.decode._scores import EVALUATION_CONFIDENCE, logit, sigmoid
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize, quantized_threshold
 from edgevision.types import Detections, ImageTransform, Tensors, TensorSpec
-
-_EVALUATION_CONFIDENCE = 0.05
 
 _BOX, _OBJECTNESS = 4, 5
 """Columns of a row before its class scores: the box, then objectness."""
@@ -66,8 +64,7 @@ class _Yolox:
 
     def __init__(self, options: Options, spec: TensorSpec, context: DecodeContext) -> None:
         self._strides = options.strides
-        # A threshold this low is an evaluation's: its precision-recall curve wants every score, as in COCO's own figures.
-        automatic = context.confidence < _EVALUATION_CONFIDENCE
+        automatic = context.confidence < EVALUATION_CONFIDENCE
         self._multi_label = automatic if options.multi_label is None else options.multi_label
         self._finish = Finisher(context)
         self._spec = spec
@@ -75,7 +72,7 @@ class _Yolox:
         self._sigmoid = context.activation == "sigmoid"
         floor = lowest_confidence(context)
         if self._sigmoid:
-            floor = _logit(floor)
+            floor = logit(floor)
         # Confidence is objectness times class score and neither is above 1: both must reach the lowest threshold.
         self._floor: float = (
             floor if spec.quantization is None else quantized_threshold(floor, spec.quantization, spec.dtype)
@@ -128,7 +125,7 @@ class _Yolox:
 
     def _score(self, values: NDArray[Any]) -> NDArray[Any]:
         real = self._real(values)
-        return 1 / (1 + np.exp(-real.clip(-80, 80))) if self._sigmoid else real
+        return sigmoid(real) if self._sigmoid else real
 
     def _boxes(self, raw: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
         """(n, 4) of the network as corner boxes in input pixels."""
@@ -161,12 +158,3 @@ class _Yolox:
             f"of {input_size[0]}x{input_size[1]} make {grids} = {len(self._grid)} cells; mend `strides` or the "
             "input size"
         )
-
-
-def _logit(probability: float) -> float:
-    """The raw score whose sigmoid is `probability`."""
-    if probability <= 0:
-        return -math.inf
-    if probability >= 1:
-        return math.inf
-    return math.log(probability / (1 - probability))

@@ -19,8 +19,17 @@ PLUGINS = registry.available("decode")
 OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
     "classifier": {"scores": (1, 7)},
     "yolox": {"predictions": (1, 8 * 4 + 4 * 2 + 2 * 1, 5 + 7)},
+    "nanodet": {
+        "scores_8": (1, 32, 7), "scores_16": (1, 8, 7), "scores_32": (1, 2, 7),
+        "boxes_8": (1, 32, 32), "boxes_16": (1, 8, 32), "boxes_32": (1, 2, 32),
+    },
+    "picodet": {
+        "scores_8": (1, 32, 7), "scores_16": (1, 8, 7), "scores_32": (1, 2, 7), "scores_64": (1, 1, 7),
+        "boxes_8": (1, 32, 32), "boxes_16": (1, 8, 32), "boxes_32": (1, 2, 32), "boxes_64": (1, 1, 32),
+    },
+    "yolov8": {"predictions": (1, 4 + 7, 42)},
     "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},
-}
+}  # fmt: skip
 TRANSFORM = ImageTransform(
     frame_size=(200, 100), input_size=(64, 32), scale=(0.4, 0.4), offset=(-4.0, -8.0), region=(10, 20, 170, 90)
 )
