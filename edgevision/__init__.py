@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgevision.assembly import load_model
     from edgevision.errors import EdgevisionError
     from edgevision.pipeline import Model
+    from edgevision.tiling import Tiling
     from edgevision.types import Classifications, Detections, Frame, Segmentation
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Frame",
     "Model",
     "Segmentation",
+    "Tiling",
     "__version__",
     "load_model",
 ]
@@ -34,6 +36,7 @@ __all__ = [
 _HOMES = {
     "load_model": "edgevision.assembly",
     "Model": "edgevision.pipeline",
+    "Tiling": "edgevision.tiling",
     "EdgevisionError": "edgevision.errors",
     "Classifications": "edgevision.types",
     "Detections": "edgevision.types",

@@ -21,6 +21,7 @@ from edgevision.events.base import Rule
 from edgevision.inference.base import Backend
 from edgevision.manifest import Manifest
 from edgevision.preprocess.base import Preprocessor
+from edgevision.tiling import Tiles
 from edgevision.types import Event, Frame, Predictions, StageTimes
 
 
@@ -37,9 +38,10 @@ class Model:
         preprocessor: Preprocessor,
         backend: Backend,
         decoder: Decoder,
+        tiles: Tiles | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Put the three stages together."""
+        """Put the three stages together; with `tiles`, a frame is looked at in parts."""
         self.manifest = manifest
         self.labels = labels
         self.backend_name = backend_name
@@ -47,6 +49,7 @@ class Model:
         self._preprocess = preprocessor
         self._backend = backend
         self._decode = decoder
+        self._tiles = tiles
         self._clock = clock
         # The preprocessor's buffer and the backend's outputs are reused: one frame at a time.
         self._lock = threading.Lock()
@@ -70,6 +73,16 @@ class Model:
     def preprocessor(self) -> Preprocessor:
         """The stage before it."""
         return self._preprocess
+
+    @property
+    def tiles(self) -> Tiles | None:
+        """How a frame is cut into parts; None: it is looked at as a whole."""
+        return self._tiles
+
+    @property
+    def most_passes(self) -> int:
+        """How many passes one frame may take: its tiles and the whole."""
+        return 1 if self._tiles is None else self._tiles.tiling.max_tiles + 1
 
     def predict(self, image: NDArray[np.uint8] | str | Path) -> Predictions:
         """What one picture shows.
@@ -97,14 +110,23 @@ class Model:
         return self.run(frame)[0]
 
     def run(self, frame: Frame) -> tuple[Predictions, StageTimes]:
-        """One frame through preprocessing, inference and decoding, with the time of each.
+        """One frame through preprocessing, inference and decoding, with the time of each, of all tiles together.
 
         Raises:
+            ImageError: the picture is none that can be looked at.
             InferenceError: the runtime failed.
         """
         now = self._clock.monotonic_ns
         with self._lock:
             started_ns = now()
+            if self._tiles is not None:
+                found, spent = self._tiles.look(frame)
+                return found, StageTimes(
+                    capture_to_start_ns=max(0, started_ns - frame.captured_mono_ns),
+                    preprocess_ns=spent.preprocess_ns,
+                    inference_ns=spent.inference_ns,
+                    decode_ns=spent.decode_ns,
+                )
             model_input = self._preprocess(frame)
             preprocessed_ns = now()
             outputs = self._backend.run(model_input.tensors)
@@ -121,7 +143,12 @@ class Model:
     def warm_up(self) -> None:
         """One whole pass on a grey picture, so that the first real frame meets no lazy initialisation."""
         width, height = self.manifest.input_for(self.backend_name).size
+        if self._tiles is not None:  # no more than one of them
+            width, height = min(width, self._tiles.size[0]), min(height, self._tiles.size[1])
         self.predict(np.full((height, width, 3), 127, np.uint8))
+        if self._tiles is not None:
+            with self._lock:
+                self._tiles.warm_up()
 
     def close(self) -> None:
         """Let go of the runtime."""

@@ -58,6 +58,8 @@ class TensorSpec:
     dtype: np.dtype[Any]
     layout: Literal["NHWC", "NCHW"] | None = None
     quantization: Quantization | None = None
+    open_batch: bool = False
+    """The first size, 1 in `shape`, may be any: so many pictures are taken, or answered, in one run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from edgevision.geometry import (
     area_xyxy,
     clip_xyxy,
     cxcywh_to_xyxy,
+    ios_xyxy,
     iou_xyxy,
     nms,
     to_frame_xyxy,
@@ -18,13 +19,13 @@ from edgevision.geometry import (
 from edgevision.types import ImageTransform
 
 
-def plain_nms(xyxy, confidence, class_id, iou, max_detections):
+def plain_nms(xyxy, confidence, class_id, iou, max_detections, overlap=None):
     """Textbook greedy NMS in Python floats."""
     kept: list[int] = []
     for i in sorted(range(len(confidence)), key=lambda i: (-confidence[i], i)):
         if len(kept) == max_detections:
             break
-        if all(class_id[j] != class_id[i] or plain_iou(xyxy[i], xyxy[j]) <= iou for j in kept):
+        if all(class_id[j] != class_id[i] or (overlap or plain_iou)(xyxy[i], xyxy[j]) <= iou for j in kept):
             kept.append(i)
     return kept
 
@@ -35,6 +36,14 @@ def plain_iou(a, b):
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
     return width * height / union if union > 0 else 0.0
+
+
+def plain_ios(a, b):
+    a, b = [float(v) for v in a], [float(v) for v in b]
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return width * height / smaller if smaller > 0 else 0.0
 
 
 @st.composite
@@ -66,6 +75,20 @@ def test_nms_is_the_plain_greedy_one(boxes, iou, max_detections):
     xyxy, confidence, class_id = boxes
     found = nms(xyxy, confidence, class_id, iou=iou, max_detections=max_detections)
     assert found.tolist() == plain_nms(xyxy, confidence, class_id, iou, max_detections)
+
+
+@given(candidates(), IOUS, st.integers(0, 70))
+def test_nms_by_the_smaller_area_is_the_plain_greedy_one(boxes, iou, max_detections):
+    xyxy, confidence, class_id = boxes
+    found = nms(xyxy, confidence, class_id, iou=iou, max_detections=max_detections, overlap="ios")
+    assert found.tolist() == plain_nms(xyxy, confidence, class_id, iou, max_detections, plain_ios)
+
+
+@given(candidates())
+def test_ios_is_what_it_is_pair_by_pair(boxes):
+    xyxy = boxes[0]
+    expected = [[plain_ios(a, b) for b in xyxy] for a in xyxy]
+    np.testing.assert_allclose(ios_xyxy(xyxy, xyxy), np.array(expected).reshape(len(xyxy), len(xyxy)), rtol=1e-6)
 
 
 @given(candidates(), IOUS, st.randoms(use_true_random=False))

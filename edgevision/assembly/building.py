@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from edgevision import documents, model_store, registry
-from edgevision.decode.base import DecodeContext
+from edgevision.clock import SYSTEM_CLOCK
+from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import EdgevisionError, ModelError, UsageError
 from edgevision.inference.base import Backend, BackendContext, ModelFile
-from edgevision.manifest import Manifest
+from edgevision.manifest import InputSection, Manifest
 from edgevision.pipeline import Model
-from edgevision.preprocess.base import InputFormat
+from edgevision.preprocess.base import InputFormat, Preprocessor
+from edgevision.tiling import Tiles, Tiling, takes_batches
+from edgevision.types import TensorSpec
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,8 @@ class ModelSettings:
     classes: tuple[str, ...] | None = None
     class_confidence: Mapping[str, float] | None = None
     backend_options: Mapping[str, Any] | None = None
+    tiling: Tiling | None = None
+    """Look at a picture in parts; None: as a whole."""
     expected_fps: float | None = None
     """Frames per second that all its cameras ask for together; None is as many as can be had."""
 
@@ -89,17 +99,30 @@ def assemble(
             raise ModelError(f"{where}: outputs.{role}: the model has no output {name!r}; it has {', '.join(by_name)}")
     section = manifest.input_for(backend_name)
     preprocess, decode = registry.load("preprocess", section.resize), registry.load("decode", manifest.family)
+    fit = _options(preprocess, section.options, "input.options")
+    wanted = InputFormat(size=section.size, color=section.color, mean=section.mean, std=section.std)
+
+    def make_preprocessor(buffer: NDArray[Any] | None = None) -> Preprocessor:
+        made: Preprocessor = preprocess.create(fit, backend.inputs[0], replace(wanted, buffer=buffer))
+        return made
+
+    context = _decode_context(manifest, labels, settings)
+    outputs = {role: by_name[name] for role, name in roles.items()}
     try:
-        preprocessor = preprocess.create(
-            _options(preprocess, section.options, "input.options"),
-            backend.inputs[0],
-            InputFormat(size=section.size, color=section.color, mean=section.mean, std=section.std),
-        )
-        decoder = decode.create(
-            _options(decode, manifest.decoder, "decoder"),
-            {role: by_name[name] for role, name in roles.items()},
-            _decode_context(manifest, labels, settings),
-        )
+        preprocessor = make_preprocessor()
+        decoder: Decoder = decode.create(_options(decode, manifest.decoder, "decoder"), outputs, context)
+        tiles = None
+        if settings.tiling is not None:
+            tiles = _tiles(
+                settings.tiling,
+                manifest=manifest,
+                section=section,
+                backend=backend,
+                decoder=decoder,
+                outputs=outputs,
+                context=context,
+                make_preprocessor=make_preprocessor,
+            )
     except ModelError as failure:
         raise ModelError(f"{where}: {failure}") from failure
     return Model(
@@ -110,6 +133,46 @@ def assemble(
         preprocessor=preprocessor,
         backend=backend,
         decoder=decoder,
+        tiles=tiles,
+    )
+
+
+def _tiles(
+    tiling: Tiling,
+    *,
+    manifest: Manifest,
+    section: InputSection,
+    backend: Backend,
+    decoder: Decoder,
+    outputs: Mapping[str, TensorSpec],
+    context: DecodeContext,
+    make_preprocessor: Callable[[NDArray[Any] | None], Preprocessor],
+) -> Tiles:
+    """What looks at a frame in tiles; several are one inference where the model's batch is open."""
+    if manifest.task != "detection":
+        raise ModelError(f"tiling puts boxes together, and {manifest.name} does {manifest.task}; take `tiling` away")
+    batch: NDArray[Any] | None = None
+    preprocessors = [make_preprocessor(None)]
+    if tiling.batch > 1:
+        spec = backend.inputs[0]
+        if takes_batches(backend, tuple(outputs.values())):
+            width, height = section.size
+            shape = (3, height, width) if spec.layout == "NCHW" else (height, width, 3)
+            batch = np.zeros((tiling.batch, *shape), spec.dtype)
+            preprocessors = [make_preprocessor(batch[place : place + 1]) for place in range(tiling.batch)]
+        else:
+            _log.info("model %s takes one picture at a time: tiles are looked at one after the other", manifest.name)
+    return Tiles(
+        tiling,
+        input_size=section.size,
+        preprocessors=preprocessors,
+        batch=batch,
+        backend=backend,
+        decoder=decoder,
+        decoded=[spec.name for spec in outputs.values()],
+        iou=context.iou,
+        max_detections=context.max_detections,
+        clock=SYSTEM_CLOCK,
     )
 
 

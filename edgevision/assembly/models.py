@@ -13,6 +13,7 @@ from edgevision.errors import ModelError, PluginError, UsageError
 from edgevision.manifest import read_weights
 from edgevision.model_store import ModelFolder
 from edgevision.pipeline import Model
+from edgevision.tiling import Tiling
 
 # Which module shows that a backend's runtime is installed; backends from outside packages are taken to bring theirs.
 _RUNTIMES: Mapping[str, tuple[str, ...]] = {
@@ -30,6 +31,7 @@ def load_model(
     confidence: float | None = None,
     iou: float | None = None,
     max_detections: int | None = None,
+    tiling: Tiling | None = None,
     like: str | None = None,
     models_dir: Path | None = None,
     settings: ModelSettings | None = None,
@@ -44,6 +46,7 @@ def load_model(
         confidence: drop predictions below; by default the manifest's threshold.
         iou: two boxes of one class that overlap more are one object; by default the manifest's.
         max_detections: at most so many objects in a picture; by default the manifest's.
+        tiling: look at a large picture in overlapping parts, so that what is small in it is found; None: as a whole.
         like: for a bare file: the name of a model that is built alike.
         models_dir: where the user's own models are.
         settings: all settings at once, in place of the single ones.
@@ -54,7 +57,12 @@ def load_model(
         PluginError: the runtime is not installed.
     """
     chosen = settings or ModelSettings(
-        backend=backend, threads=threads, confidence=confidence, iou=iou, max_detections=max_detections
+        backend=backend,
+        threads=threads,
+        confidence=confidence,
+        iou=iou,
+        max_detections=max_detections,
+        tiling=tiling,
     )
     name = str(model)
     if Path(name).suffix.lower() in model_store.BACKEND_BY_SUFFIX:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevision.cli._app import console, new_app
+from edgevision.cli._tiling import Tile, TileLevels, TileMerge, TileOverlap, tiling_of
 
 if TYPE_CHECKING:
     from edgevision.assembly import ModelSettings
@@ -51,6 +52,10 @@ def evaluate(
         int | None, typer.Option(min=1, max=10_000, help="Detections a picture at most; COCO's 100 by default.")
     ] = None,
     like: Annotated[str | None, typer.Option(help="For a bare model file: a model that is built alike.")] = None,
+    tile: Tile = None,
+    tile_overlap: TileOverlap = None,
+    tile_levels: TileLevels = None,
+    tile_merge: TileMerge = None,
     corrupt: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +81,7 @@ def evaluate(
       edgevision evaluate efficientnet-lite0 pictures/ --limit 200 --plots plots/
       edgevision evaluate yolox-nano line3/ --corrupt blur,dark --severity 1,3,5 --json result.json
       edgevision evaluate mine.onnx line3/ --like yolox-nano --against mine_int8.tflite
+      edgevision evaluate defects panels/ --tile 640x640
     """
     from dataclasses import replace
 
@@ -110,6 +116,7 @@ def evaluate(
         confidence=confidence,
         iou=iou,
         max_detections=max_detections,
+        tiling=tiling_of(tile, tile_overlap, tile_levels, tile_merge),
     )
     models = [_load(model, settings, like, only=against is None)]
     if against is not None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevision.cli._app import console, new_app
+from edgevision.cli._tiling import Tile, TileLevels, TileMerge, TileOverlap, tiling_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgevision.errors import ImageError
+    from edgevision.pipeline import Model
     from edgevision.types import Frame, Predictions, StageTimes
 
 app = new_app()
@@ -43,6 +45,10 @@ def predict(
         float | None, typer.Option(min=0.001, help="Look at this many frames per second of a video.")
     ] = None,
     like: Annotated[str | None, typer.Option(help="For a bare model file: a model that is built alike.")] = None,
+    tile: Tile = None,
+    tile_overlap: TileOverlap = None,
+    tile_levels: TileLevels = None,
+    tile_merge: TileMerge = None,
 ) -> None:
     """Run a model on pictures, folders of pictures, and videos.
 
@@ -53,9 +59,10 @@ def predict(
       edgevision predict efficientnet-lite0 photo.jpg
       edgevision predict yolox-nano pictures/ --save drawn/
       edgevision predict yolox_nano.onnx line.mp4 --like yolox-nano --fps 2 --json
+      edgevision predict defects panel-12mp.png --tile 640x640 --tile-overlap 0.3
     """
     from edgevision import assembly, logs
-    from edgevision.errors import CaptureError, ImageError, StateError, UsageError
+    from edgevision.errors import ImageError, StateError, UsageError
 
     logs.configure(level="warning")
     missing = [str(path) for path in inputs if not path.exists()]
@@ -73,28 +80,39 @@ def predict(
         confidence=confidence,
         iou=iou,
         max_detections=max_detections,
+        tiling=tiling_of(tile, tile_overlap, tile_levels, tile_merge),
         like=like,
     )
     report = _JsonLines() if as_json else _Table()
-    unreadable = 0
-    for path in inputs:
-        try:
-            for name, frame in _frames(path, fps):
-                if isinstance(frame, ImageError):
-                    unreadable += 1
-                    typer.echo(f"edgevision: warning: {frame}", err=True)
-                    continue
-                predictions, times = loaded.run(frame)
-                report.add(name, frame, predictions, times)
-                if save is not None:
-                    _save(save, name, frame, predictions)
-        except CaptureError as failure:
-            unreadable += 1
-            typer.echo(f"edgevision: warning: {failure}", err=True)
+    unreadable = sum(_look_at(loaded, path, fps, report, save) for path in inputs)
     report.close()
     loaded.close()
     if unreadable:
-        raise ImageError(f"{unreadable} of the inputs could not be read and were left out")
+        raise ImageError(f"{unreadable} of the inputs could not be looked at and were left out")
+
+
+def _look_at(loaded: Model, path: Path, fps: float | None, report: _JsonLines | _Table, save: Path | None) -> int:
+    """One input, all of it; gives how many of its pictures could not be looked at."""
+    from edgevision.errors import CaptureError, ImageError
+
+    faults = 0
+    try:
+        for name, frame in _frames(path, fps):
+            try:
+                if isinstance(frame, ImageError):
+                    raise frame
+                predictions, times = loaded.run(frame)
+            except ImageError as failure:
+                faults += 1
+                typer.echo(f"edgevision: warning: {failure}", err=True)
+                continue
+            report.add(name, frame, predictions, times)
+            if save is not None:
+                _save(save, name, frame, predictions)
+    except CaptureError as failure:
+        faults += 1
+        typer.echo(f"edgevision: warning: {failure}", err=True)
+    return faults
 
 
 def _frames(path: Path, fps: float | None) -> Iterator[tuple[str, Frame | ImageError]]:

@@ -134,6 +134,9 @@ def _check_model(
         yield _fault(
             document, (*at, "backend"), f"{folder.manifest.name} has no file for {backend}; it has {', '.join(files)}"
         )
+    if section.get("tiling") is not None and folder.manifest.task != "detection":
+        problem = f"tiling puts boxes together, and {folder.manifest.name} does {folder.manifest.task}; take it away"
+        yield _fault(document, (*at, "tiling"), problem)
     options_model = registry.load("inference", backend).Options
     try:
         options_model.model_validate(_part(section, "options", dict))

@@ -19,6 +19,7 @@ from edgevision.errors import EdgevisionError
 from edgevision.logs import LogFormat, LogLevel
 from edgevision.messages import Deliveries, Delivery
 from edgevision.publish import mqtt
+from edgevision.tiling import Tiling
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _TOPIC = re.compile(r"[^/+#$\s\x00][^/+#\s\x00]*(/[^/+#\s\x00]+)*")
@@ -118,6 +119,8 @@ class ModelSection(_Section):
     """Only these labels."""
     class_confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     """Thresholds of single labels, in place of `confidence`."""
+    tiling: Tiling | None = None
+    """Look at a picture in overlapping parts, so that small defects on a large one are found; without it, as a whole."""
     options: dict[str, Any] = {}
     """The backend's own options, such as `providers` and `spinning` of onnxrt."""
 

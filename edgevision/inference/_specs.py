@@ -32,7 +32,8 @@ def check_tensors(model: str, specs: tuple[TensorSpec, ...], tensors: Tensors) -
             raise InferenceError(
                 f"model {model!r}: input {spec.name!r} is {tensor.dtype}; the model wants {spec.dtype}"
             )
-        if tensor.shape != spec.shape and not _fits(tensor.shape, spec.shape):
+        wanted = (-1, *spec.shape[1:]) if spec.open_batch else spec.shape
+        if tensor.shape != spec.shape and not _fits(tensor.shape, wanted):
             raise InferenceError(
                 f"model {model!r}: input {spec.name!r} is {list(tensor.shape)}; the model wants {list(spec.shape)}"
             )

@@ -41,7 +41,7 @@ class Backend(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The model's inputs, in its own order."""
+        """The model's inputs, in its own order; `open_batch` where `run` takes several pictures at once."""
         ...
 
     @property

@@ -86,12 +86,13 @@ class _Interpreter:
         self._output_index = {detail["name"]: int(detail["index"]) for detail in outputs}
         if len(self._output_index) != len(self.outputs) or len(self._input_index) != len(self.inputs):
             raise ModelError(f"model {model.name!r}: two of its inputs or outputs have one name")
-        self._open = {spec.name for spec in self.inputs if -1 in spec.shape}
+        self._unknown = any(-1 in spec.shape for spec in self.inputs)
+        self._open = {spec.name for spec in self.inputs if -1 in spec.shape or spec.open_batch}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def warm_up(self) -> None:
         """Run on zeros, unless the model leaves its input size open: the first run prepares the kernels."""
-        if not self._open:
+        if not self._unknown:
             self.run({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
 
     def run(self, tensors: Tensors) -> Tensors:
@@ -128,14 +129,16 @@ def _spec(detail: dict[str, Any], model: str, *, is_input: bool = False) -> Tens
     if dtype.kind not in "iufb":
         raise ModelError(f"model {model!r}: {detail['name']!r} is {dtype}; only tensors of numbers can be used")
     shape = tuple(int(size) for size in detail["shape_signature"])
-    if shape and shape[0] == -1:
-        shape = (1, *shape[1:])  # one frame at a time
+    open_batch = bool(shape) and shape[0] == -1
+    if open_batch:
+        shape = (1, *shape[1:])  # one frame at a time, unless somebody brings more
     return TensorSpec(
         name=detail["name"],
         shape=shape,
         dtype=dtype,
         layout=layout_of(shape) if is_input else None,
         quantization=_quantization(detail["quantization_parameters"]),
+        open_batch=open_batch,
     )
 
 

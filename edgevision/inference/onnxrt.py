@@ -243,10 +243,15 @@ def _spec(node: Any, batch: set[Any], model: str, *, is_input: bool = False) -> 
     if node.type not in _DTYPES:
         raise ModelError(f"model {model!r}: {node.name!r} is {node.type}; only tensors of numbers can be used")
     shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    if shape and shape[0] == -1 and (is_input or node.shape[0] in batch):
-        shape = (1, *shape[1:])  # one frame at a time
+    open_batch = bool(shape) and shape[0] == -1 and (is_input or node.shape[0] in batch)
+    if open_batch:
+        shape = (1, *shape[1:])  # one frame at a time, unless somebody brings more
     return TensorSpec(
-        name=node.name, shape=shape, dtype=np.dtype(_DTYPES[node.type]), layout=layout_of(shape) if is_input else None
+        name=node.name,
+        shape=shape,
+        dtype=np.dtype(_DTYPES[node.type]),
+        layout=layout_of(shape) if is_input else None,
+        open_batch=open_batch,
     )
 
 

@@ -10,6 +10,7 @@ resize.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import cv2
@@ -34,11 +35,35 @@ Fit: TypeAlias = Callable[[BoxXyxy], tuple[BoxXyxy, BoxXyxy]]
 """The part of the frame that may be seen -> the part of it that is taken, and where that goes in the input."""
 
 
+Put: TypeAlias = Callable[[NDArray[np.uint8]], None]
+"""Resize pixels (h, w, 3) into their place in the tensor."""
+
+_Key: TypeAlias = "tuple[tuple[int, ...], BoxXyxy | None]"
+"""The picture's shape and the frame's region."""
+
+MAX_PLANS = 1024
+"""Sizes and regions that are remembered: more than the tiles of any picture; a region that wanders must not fill the memory."""
+
+MAX_PUTS = 4
+"""Places in the input for which the small picture is kept: tiles, the whole picture, and another camera's two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plan:
+    """What to do with pictures of one size and region."""
+
+    source: tuple[slice, slice]
+    """Of the picture, rows and columns that are taken."""
+    target: BoxXyxy
+    """Where they go in the input."""
+    result: ModelInput
+
+
 class FittedPreprocessor:
     """A preprocessor of which only the geometry is still open: `fit` says which part of the frame goes where.
 
-    All that depends on the frame's size or region is worked out when one of them changes, not per frame. That also is
-    when the padding is written: no later frame touches it.
+    All that depends on the frame's size or region is worked out the first time that they come, not per frame: tiles of one
+    picture, and cameras that share a model, take turns. The padding is written when the picture's place in the input changes.
     """
 
     def __init__(
@@ -58,10 +83,12 @@ class FittedPreprocessor:
         self._pad = pad
         self._input_size = input_format.size
         self._input_name = spec.name
-        self._seen: tuple[tuple[int, ...], BoxXyxy | None] | None = None
-        self._source: tuple[slice, slice] = (slice(0), slice(0))
-        self._put: Callable[[NDArray[np.uint8]], None]
-        self._result: ModelInput
+        self._seen: _Key | None = None
+        self._plans: dict[_Key, _Plan] = {}
+        self._puts: dict[BoxXyxy, Put] = {}
+        self._target: BoxXyxy | None = None
+        self._plan: _Plan
+        self._put: Put
 
     def __call__(self, frame: Frame) -> ModelInput:
         """Fill the buffer from the frame.
@@ -71,13 +98,37 @@ class FittedPreprocessor:
         """
         image = frame.image
         if (image.shape, frame.roi) != self._seen:
-            self._plan(frame)
+            self._turn_to(frame)
         if image.dtype != np.uint8:
             raise ImageError(f"camera {frame.camera!r}: the picture is {image.dtype}; uint8 is needed")
-        self._put(image[self._source])
-        return self._result
+        plan = self._plan
+        self._put(image[plan.source])
+        return plan.result
 
-    def _plan(self, frame: Frame) -> None:
+    def _turn_to(self, frame: Frame) -> None:
+        """Take up the plan for this size and region."""
+        key = (frame.image.shape, frame.roi)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._make_plan(frame)
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        if plan.target != self._target:
+            self._writer.fill(self._pad)
+            self._put = self._put_into(plan.target)
+            self._target = plan.target
+        self._plan, self._seen = plan, key
+
+    def _put_into(self, target: BoxXyxy) -> Put:
+        put = self._puts.get(target)
+        if put is None:
+            if len(self._puts) >= MAX_PUTS:
+                self._puts.clear()
+            put = self._puts[target] = self._writer.into(target, self._interpolation)
+        return put
+
+    def _make_plan(self, frame: Frame) -> _Plan:
         shape = frame.image.shape
         if len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise ImageError(f"camera {frame.camera!r}: the picture's shape is {shape}; (height, width, 3) is needed")
@@ -90,10 +141,7 @@ class FittedPreprocessor:
             )
         taken, target = self._fit(visible)
         scale = tuple((target[i + 2] - target[i]) / (taken[i + 2] - taken[i]) for i in (0, 1))
-        self._source = (slice(taken[1], taken[3]), slice(taken[0], taken[2]))
-        self._writer.fill(self._pad)
-        self._put = self._writer.into(target, self._interpolation)
-        self._result = ModelInput(
+        result = ModelInput(
             tensors={self._input_name: self._writer.tensor},
             transform=ImageTransform(
                 frame_size=(width, height),
@@ -103,7 +151,8 @@ class FittedPreprocessor:
                 region=taken,
             ),
         )
-        self._seen = (shape, frame.roi)
+        source = (slice(taken[1], taken[3]), slice(taken[0], taken[2]))
+        return _Plan(source=source, target=target, result=result)
 
 
 class PixelWriter:
@@ -115,7 +164,7 @@ class PixelWriter:
         Raises:
             ModelError: see `FittedPreprocessor`.
         """
-        self.tensor: NDArray[Any] = np.zeros(_tensor_shape(spec, input_format), spec.dtype)
+        self.tensor: NDArray[Any] = _buffer(spec, input_format)
         self._planar = spec.layout == "NCHW"
         self._swap = input_format.color == "RGB"
         try:
@@ -129,7 +178,7 @@ class PixelWriter:
         channels = self._table[pixel]
         self.tensor[:] = channels[:, None, None] if self._planar else channels
 
-    def into(self, target: BoxXyxy, interpolation: int) -> Callable[[NDArray[np.uint8]], None]:
+    def into(self, target: BoxXyxy, interpolation: int) -> Put:
         """What resizes pixels (h, w, 3) into the rectangle `target` of the tensor."""
         left, top, right, bottom = target
         size = (right - left, bottom - top)
@@ -137,9 +186,7 @@ class PixelWriter:
             return self._into_planes(self.tensor[0, :, top:bottom, left:right], size, interpolation)
         return self._into_picture(self.tensor[0, top:bottom, left:right], size, interpolation)
 
-    def _into_picture(
-        self, view: NDArray[Any], size: tuple[int, int], interpolation: int
-    ) -> Callable[[NDArray[np.uint8]], None]:
+    def _into_picture(self, view: NDArray[Any], size: tuple[int, int], interpolation: int) -> Put:
         small = view if self._map is None else np.empty((size[1], size[0], 3), np.uint8)
         swap, mapping = self._swap, self._map
 
@@ -152,9 +199,7 @@ class PixelWriter:
 
         return put
 
-    def _into_planes(
-        self, view: NDArray[Any], size: tuple[int, int], interpolation: int
-    ) -> Callable[[NDArray[np.uint8]], None]:
+    def _into_planes(self, view: NDArray[Any], size: tuple[int, int], interpolation: int) -> Put:
         small = np.empty((size[1], size[0], 3), np.uint8)
         planes = view if self._map is None else np.empty((3, size[1], size[0]), np.uint8)
         # cv2.split writes blue, green, red; listing the planes backwards swaps the colours for nothing.
@@ -203,6 +248,19 @@ def _widen(pixels: NDArray[np.uint8], view: NDArray[Any], _channel_axis: int | N
 def _flip_sign(pixels: NDArray[np.uint8], view: NDArray[Any], _channel_axis: int | None) -> None:
     """int8 = uint8 - 128 is the topmost bit turned over."""
     np.bitwise_xor(pixels, 0x80, out=view.view(np.uint8))
+
+
+def _buffer(spec: TensorSpec, input_format: InputFormat) -> NDArray[Any]:
+    """The place that the pixels are written to: the caller's where it gave one."""
+    shape, given = _tensor_shape(spec, input_format), input_format.buffer
+    if given is None:
+        return np.zeros(shape, spec.dtype)
+    if (given.shape, given.dtype) != (shape, spec.dtype) or not given.flags.c_contiguous:
+        raise ModelError(
+            f"model input {spec.name!r}: the buffer is {list(given.shape)} {given.dtype}; {list(shape)} {spec.dtype} is "
+            "needed, in one block"
+        )
+    return given
 
 
 def _tensor_shape(spec: TensorSpec, input_format: InputFormat) -> tuple[int, ...]:

@@ -7,12 +7,14 @@ One file a way of fitting the picture (letterbox, centre crop, stretch); the pix
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
 
 from edgevision.types import Frame, ModelInput
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InputFormat:
     """How the model wants its picture, from the manifest's `input`."""
 
@@ -22,6 +24,9 @@ class InputFormat:
     mean: tuple[float, float, float] | None = None
     """real = (pixel - mean) / std per channel in the model's colour order; None with `std` None is the raw pixel, 0-255."""
     std: tuple[float, float, float] | None = None
+    buffer: NDArray[Any] | None = None
+    """Where the tensor is to be written, in the input's shape (1, ...) and type: one picture's place in a batch. None: the
+    preprocessor makes its own. One that writes elsewhere costs a copy and is no fault."""
 
 
 class Preprocessor(Protocol):

@@ -55,6 +55,7 @@ class Loader:
 
     def group(self, config: Config, name: str, loaded: Loaded) -> ModelGroup:
         """The model with its cameras in place."""
+        frame_s = loaded.warm_s * loaded.model.most_passes
         group = ModelGroup(
             name,
             loaded.model,
@@ -62,7 +63,7 @@ class Loader:
             publish=self.publish,
             clock=self.clock,
             board=self.board,
-            deadline_s=config.supervision.inference_deadline_s or max(SHORTEST_DEADLINE_S, WARM_TIMES * loaded.warm_s),
+            deadline_s=config.supervision.inference_deadline_s or max(SHORTEST_DEADLINE_S, WARM_TIMES * frame_s),
             state_dir=config.state_dir,
         )
         for section in sections_of(name, config.cameras):

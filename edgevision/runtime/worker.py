@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from edgevision.clock import Clock
-from edgevision.errors import InferenceError
+from edgevision.errors import EdgevisionError
 from edgevision.messages import Composer, ModelRef
 from edgevision.pipeline import Model, Scene
 from edgevision.runtime.camera import Camera
@@ -78,7 +78,7 @@ class ModelWorker:
             self._part.enter("inference")
             try:
                 self.look(captured, station)
-            except InferenceError as failure:
+            except EdgevisionError as failure:
                 station.camera.model_failed(f"model {self.model.name}: {failure}")
             except Exception as failure:  # noqa: BLE001  the top of this thread: one bad frame must not blind every camera of the model
                 _log.exception("frame failed unexpectedly", extra={"fields": {"camera": station.camera.name}})

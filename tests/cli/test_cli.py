@@ -89,6 +89,26 @@ def test_predict_goes_on_past_a_bad_picture_and_says_so(run, tmp_path):
     assert "b.jpg" in done.stderr
 
 
+def test_predict_in_tiles(command_line, shared):
+    model, picture = shared / "models" / "yolox_nano.onnx", shared / "images" / "cats_and_dogs.jpg"
+    asked = ("predict", model, picture, "--json", "--tile", "300x300", "--tile-levels", "1", "--tile-overlap", "0.3")
+    done = command_line(*asked, "--tile-merge", "nms")
+    assert done.returncode == 0, done.stderr
+    assert "cat" in {found["label"] for found in json.loads(done.stdout)["predictions"]}
+    for words, said in (
+        (["--tile", "300"], "'300' is no size; give `model`, or width and height"),
+        (["--tile", "9x9"], "each from 16 to 16384"),
+        (["--tile", "model", "--tile-merge", "soft"], "'soft' is neither ios nor nms"),
+        (["--tile-overlap", "0.3"], "need --tile WxH"),
+    ):
+        done = command_line("predict", model, picture, *words)
+        assert done.returncode == 2
+        assert said in done.stderr
+    done = command_line("predict", model, picture, "--tile", "16x16")
+    assert done.returncode == 6
+    assert "tiling.max_tiles is 256" in done.stderr
+
+
 def test_predict_on_a_video(run, shared):
     video = shared / "video" / "bottle-detection.mp4"
     done = run("predict", "efficientnet-lite0", video, "--fps", "0.5", "--json")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgevision import registry
+from edgevision.errors import ModelError
 from edgevision.preprocess.base import InputFormat
 from edgevision.types import Frame, TensorSpec
 
@@ -62,6 +63,32 @@ def test_a_frame_gives_the_same_whatever_came_before(name):
         used(frame_of(width, height))
     frame = frame_of(640, 480, (10, 20, 600, 300))
     np.testing.assert_array_equal(fresh(frame).tensors["x"], used(frame).tensors["x"])
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_it_writes_into_its_place_of_a_batch_and_nowhere_else(name):
+    spec, alone = make(name, "float32", "NCHW")
+    batch = np.full((3, 3, 24, 32), 7, np.float32)
+    module = registry.load("preprocess", name)
+    placed = module.create(module.Options(), spec, InputFormat(size=(32, 24), color="RGB", buffer=batch[1:2]))
+    frame = frame_of(640, 480)
+    tensor = placed(frame).tensors["x"]
+    np.testing.assert_array_equal(tensor, alone(frame).tensors["x"])
+    assert np.shares_memory(tensor, batch)
+    np.testing.assert_array_equal(batch[1:2], tensor)
+    assert (batch[[0, 2]] == 7).all()
+    with pytest.raises(ModelError, match="the buffer is"):
+        module.create(module.Options(), spec, InputFormat(size=(32, 24), color="RGB", buffer=batch))
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_regions_of_one_picture_in_turn_are_as_if_each_were_alone(name):
+    _, used = make(name, "uint8", "NHWC")
+    regions = [(0, 0, 200, 100), (0, 0, 640, 480), (50, 40, 250, 140), (0, 0, 100, 300)]
+    for region in regions * 3:
+        _, fresh = make(name, "uint8", "NHWC")
+        frame = frame_of(640, 480, region)
+        np.testing.assert_array_equal(used(frame).tensors["x"], fresh(frame).tensors["x"])
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -180,6 +180,22 @@ def test_crops_are_the_boxes(shared, tmp_path, monkeypatch):
         assert crop["xyxy"] == pytest.approx(item["xyxy"], abs=1)
 
 
+def test_a_model_that_looks_in_tiles_and_a_picture_that_makes_too_many(shared, tmp_path, monkeypatch):
+    from edgevision import assembly, model_store
+
+    monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path))
+    described = assembly.describe(shared / "models" / "yolox_nano.onnx", model_store.find("yolox-nano"), name="yx")
+    model_store.add(described.manifest, described.content, labels_from=described.labels_from)
+    one = camera(source={"type": "images", "path": str(shared / "images" / "cats_and_dogs.jpg")})
+    kept = run(make([one], models={"m": {"model": "yx", "tiling": {"size": [400, 400], "levels": 1}}}))
+    (result,) = kept.of("a/results")
+    assert "cat" in {item["label"] for item in result["detections"]}
+    kept = run(make([one], models={"m": {"model": "yx", "tiling": {"size": [16, 16]}}}))
+    assert kept.of("a/results") == []
+    reasons = [status["reason"] for status in kept.of("a/status") if status["camera_state"] == "failed"]
+    assert any("tiling.max_tiles is 256; give a larger tiling.size" in reason for reason in reasons)
+
+
 def test_events_of_rules_go_out():
     rule = {"type": "presence", "label": "espresso", "frames": 1}
     kept = run(make([camera(rules=[rule])]))

@@ -132,6 +132,7 @@ def _model(model: Model, evaluation: Evaluation, slices: Sequence[Slice]) -> dic
             "iou": evaluation.iou if detection else None,
             "max_detections": evaluation.max_detections if detection else None,
         },
+        "tiling": None if model.tiles is None else model.tiles.tiling.model_dump(mode="json"),
         "decoder": dict(model.manifest.decoder),
         "classes_matched": evaluation.classes,
         "unscored_detections": evaluation.unscored,

@@ -27,6 +27,7 @@ from edgevision.host.evaluate.detection import DetectionResult
 from edgevision.host.evaluate.segmentation import SegmentationResult
 from edgevision.host.progress import track
 from edgevision.pipeline import Model
+from edgevision.tiling import Tiling
 from edgevision.types import Classifications, Detections, Predictions
 
 LOW_CONFIDENCE = 0.01
@@ -85,6 +86,7 @@ def settings_for(
     confidence: float | None = None,
     iou: float | None = None,
     max_detections: int | None = None,
+    tiling: Tiling | None = None,
 ) -> ModelSettings:
     """How a model is loaded to be evaluated: nothing is dropped that a metric needs.
 
@@ -95,6 +97,7 @@ def settings_for(
         confidence: below which detections are dropped; None for `LOW_CONFIDENCE`.
         iou: of the NMS; None for the model's own.
         max_detections: per picture; None for COCO's 100.
+        tiling: look at pictures in tiles; None for as a whole.
     """
     low = LOW_CONFIDENCE if confidence is None else confidence
     return ModelSettings(
@@ -104,6 +107,7 @@ def settings_for(
         iou=iou,
         max_detections=MAX_DETECTIONS if max_detections is None else max_detections,
         top_k=classification.TOP_K,
+        tiling=tiling,
     )
 
 
