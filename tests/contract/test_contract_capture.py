@@ -33,7 +33,14 @@ def _pictures(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "loop": True}
 
 
+def _watched(folder: Path) -> dict[str, Any]:
+    for number in range(60):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((48, 64, 3), number, np.uint8))
+    return {"path": str(folder), "settle_s": 0.01, "poll_s": 0.01, "order": "mtime"}
+
+
 ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "hot_folder": _watched,
     "images": _pictures,
     "opencv": _film,
     "synthetic": lambda _: {"width": 64, "height": 48},
@@ -41,6 +48,7 @@ ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
 
 MISSING: dict[str, dict[str, Any] | None] = {
+    "hot_folder": {"path": "/no/such/folder"},
     "images": {"path": "/no/such/folder"},
     "opencv": {"url": "/no/such/film.mp4"},
     "synthetic": None,

@@ -1,4 +1,5 @@
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def watched(steps, clock, **limits):
 
 def test_a_source_that_says_that_nothing_is_due_is_live_and_never_late_or_stalled():
     clock = InstantClock()
-    steps: list = []
+    steps: list[Any] = []
     camera, told, _ = watched(steps, clock, late_after_s=2)
 
     def pass_time():
@@ -196,7 +197,7 @@ def test_a_source_that_says_that_nothing_is_due_is_live_and_never_late_or_stalle
 
 def test_a_source_that_goes_silent_after_it_said_so_is_stalled():
     clock = InstantClock()
-    steps: list = []
+    steps: list[Any] = []
     camera, told, _ = watched(steps, clock)
 
     def go_silent():
@@ -211,7 +212,7 @@ def test_a_source_that_goes_silent_after_it_said_so_is_stalled():
 
 def test_a_source_that_works_and_gives_nothing_new_is_stalled_for_its_own_reason():
     clock = InstantClock()
-    steps: list = []
+    steps: list[Any] = []
     camera, told, exchange = watched(steps, clock)
 
     def pass_time():
@@ -228,7 +229,7 @@ def test_a_source_that_works_and_gives_nothing_new_is_stalled_for_its_own_reason
 
 def test_an_idle_source_does_not_make_a_failing_model_live():
     clock = InstantClock()
-    steps: list = []
+    steps: list[Any] = []
     camera, told, _ = watched(steps, clock)
     steps += ["", lambda: camera.model_failed("the model fails"), "", ""]
     camera.start()
@@ -238,7 +239,7 @@ def test_an_idle_source_does_not_make_a_failing_model_live():
 
 def test_rules_begin_anew_after_a_blind_spell_that_an_idle_source_ended():
     clock = InstantClock()
-    steps: list = []
+    steps: list[Any] = []
     camera, _, exchange = watched(steps, clock)
     sights = []
 
