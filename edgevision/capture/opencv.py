@@ -11,16 +11,16 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from edgevision import registry
 from edgevision.capture._diagnose import DEFAULT_PORTS
+from edgevision.capture._login import LoginOptions
 from edgevision.capture._open import Kind, Opener
 from edgevision.capture._pacing import NS_PER_S, FramePicker, MediaTime, Pacer
 from edgevision.capture._pixels import as_bgr8
@@ -35,17 +35,18 @@ _MAX_BAD_FRAMES = 30
 """Undecodable pictures in a row: one damaged JPEG of a USB camera is a dropped frame, this many are a fault."""
 
 _ONLY_FOR = {
-    "device": ("width", "height", "fps_request", "fourcc", "buffers"),
+    "device": ("width", "height", "fps_request", "fourcc", "buffers", "exposure_ms"),
+    "stream": ("username", "password", "password_file"),
     "file": ("loop", "pace"),
 }
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
-class Options(registry.Options):
-    """What a camera, stream or file is opened with."""
+_KINDS = {"device": "V4L2 cameras", "stream": "streams", "file": "video files"}
 
-    # The address may hold a password, which must not come back in pydantic's error texts.
-    model_config = ConfigDict(hide_input_in_errors=True)
+
+class Options(LoginOptions):
+    """What a camera, stream or file is opened with; `username` and `password_file` are for streams."""
 
     url: str | int
     """V4L2 index (0) or device (/dev/video0, /dev/v4l/by-id/...), rtsp(s):// or http(s):// address, or a file."""
@@ -61,6 +62,9 @@ class Options(registry.Options):
     """V4L2: the camera's own frame rate. The camera's `fps` in the config only chooses among the frames that come."""
     fourcc: str | None = Field(None, pattern=r"^[ -~]{4}$")
     """V4L2: pixel format, such as MJPG or YUYV."""
+    exposure_ms: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] | None = None
+    """V4L2: a fixed exposure time, so that what moves stays sharp and no lamp changes the picture; or the camera's own choice.
+    Without it, the camera stays as it is."""
     buffers: int = Field(1, ge=1, le=10)
     """V4L2: frames that the driver holds. 1 is the least lag; a camera that then gives half its rate wants 2."""
     open_timeout_s: float = Field(10.0, gt=0, le=300)
@@ -109,8 +113,9 @@ class Options(registry.Options):
         for kind, names in _ONLY_FOR.items():
             given = [name for name in names if name in self.model_fields_set]
             if given and self.kind != kind:
-                what = "V4L2 cameras" if kind == "device" else "video files"
-                raise ValueError(f"{', '.join(given)}: only for {what}, and `url` is a {self.kind}; take it out")
+                raise ValueError(
+                    f"{', '.join(given)}: only for {_KINDS[kind]}, and `url` is a {self.kind}; take it out"
+                )
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height: give both or neither")
         if "transport" in self.model_fields_set and not str(self.url).lower().startswith("rtsp"):
@@ -156,6 +161,8 @@ class OpenCvSource:
             fps=options.fps_request,
             fourcc=options.fourcc,
             buffers=options.buffers,
+            exposure_ms=options.exposure_ms,
+            login=options.login,
         )
         self._sequence = 0
         self._delivered = False
