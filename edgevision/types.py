@@ -6,7 +6,7 @@ slotted. Where a field is an array, equality is switched off, because comparing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +35,11 @@ class Frame:
     """Monotonic time, nanoseconds; for latency."""
     roi: BoxXyxy | None = None
     """The part of the picture the model looks at; None is all of it. Results stay in pixels of the whole picture."""
+    origin: str | None = None
+    """What outside of us the picture belongs to: a watched folder's file name, the id of the trigger that asked for it."""
+    done: Callable[[str], None] | None = field(default=None, repr=False)
+    """For a source that keeps a picture until its result is out: called once, from any thread, when the messages have been
+    handed to the sinks (with an empty text) or cannot be made (with the reason). A frame that is given up is not done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -59,10 +59,15 @@ row = st.tuples(box, box, box, box, st.floats(0, 1, width=32))
 
 
 @given(
-    st.lists(row, max_size=20), st.text(min_size=1, max_size=20), st.integers(0, 2**62), st.booleans(), st.booleans()
+    st.lists(row, max_size=20),
+    st.text(min_size=1, max_size=20),
+    st.integers(0, 2**62),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.text(max_size=40),
 )
 @settings(max_examples=50)
-def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classify, track):
+def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classify, track, origin):
     found = detections(rows)
     if classify:
         found = Classifications(confidence=found.confidence, class_id=found.class_id, labels=(label,))
@@ -72,7 +77,7 @@ def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classi
             xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, labels=(label,), track_id=ids
         )
     times = StageTimes(preprocess_ns=nanoseconds, decode_ns=nanoseconds // 7)
-    content = check(composer().result(frame(), found, times, model=MODEL, state="live", dropped=0))
+    content = check(composer().result(frame(origin=origin), found, times, model=MODEL, state="live", dropped=0))
     payload = messages.ResultPayload(
         device="box1",
         camera="infeed",
@@ -82,7 +87,7 @@ def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classi
         published_at="2023-11-14T22:13:20.123456Z",
         camera_state="live",
         model=MODEL,
-        frame={"width": 640, "height": 480, "sequence": 7, "dropped": 0},
+        frame={"width": 640, "height": 480, "sequence": 7, "dropped": 0, "origin": origin},
         latency_ms={
             "waiting": 0,
             "preprocess": round(nanoseconds / 1e6, 3),
@@ -107,7 +112,7 @@ def test_a_result_says_where_when_and_how_long():
     assert content["camera_state"] == "stalled"
     assert content["captured_at"] == "2023-11-14T22:13:20.000000Z"
     assert content["published_at"] == "2023-11-14T22:13:20.123456Z"
-    assert content["frame"] == {"width": 640, "height": 480, "sequence": 7, "dropped": 3}
+    assert content["frame"] == {"width": 640, "height": 480, "sequence": 7, "dropped": 3, "origin": None}
     assert content["latency_ms"]["inference"] == 8.123
     assert content["latency_ms"]["total"] == 10.0
     assert content["historical"] is False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from edgevision import registry
 from edgevision.assembly.building import ModelSettings
 from edgevision.capture._orient import Oriented
-from edgevision.capture.base import FrameSource, SourceContext
+from edgevision.capture.base import FrameSource, SourceContext, tell_nobody
 from edgevision.capture.reader import Job, Limits, Reader
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.config import CameraSection, Choice, Config, ModelSection
@@ -52,15 +52,15 @@ class SourceMaker:
         self._clock = clock
         self._reader: Reader | None = None
 
-    def make(self) -> FrameSource:
-        """A new, unopened source, turned and flipped as its config says.
+    def make(self, idle: Callable[[str], None] = tell_nobody) -> FrameSource:
+        """A new, unopened source, turned and flipped as its config says; `idle` as in `SourceContext`.
 
         Raises:
             EdgevisionError: the plug-in's SDK is missing, or it refuses its options.
         """
         if self._reader is not None:
-            return self._reader.source()
-        source = make_source(self._camera, clock=self._clock)
+            return self._reader.source(idle)
+        source = make_source(self._camera, clock=self._clock, idle=idle)
         run = self._camera.reader.run
         if run == "thread" or (run == "auto" and not source.live):
             return source
@@ -68,7 +68,7 @@ class SourceMaker:
         live = source.live
         source.close()
         self._reader = self._make_reader(live=live)
-        return self._reader.source()
+        return self._reader.source(idle)
 
     def close(self) -> None:
         """End what waits for another try."""
@@ -103,10 +103,12 @@ def stall_after_s(camera: CameraSection) -> float:
     return max(camera.stall_after_s, 2.5 / camera.fps if camera.fps else 0.0)
 
 
-def make_source(camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK) -> FrameSource:
+def make_source(
+    camera: CameraSection, *, clock: Clock = SYSTEM_CLOCK, idle: Callable[[str], None] = tell_nobody
+) -> FrameSource:
     """A new, unopened source for a camera, turned and flipped as its config says."""
     plugin = registry.load("capture", camera.source.type)
-    context = SourceContext(camera=camera.name, fps=camera.fps, clock=clock)
+    context = SourceContext(camera=camera.name, fps=camera.fps, clock=clock, idle=idle)
     source: FrameSource = plugin.create(camera.source.options, context)
     return Oriented(source, rotation=camera.rotation, flip=camera.flip, roi=camera.roi)
 

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,6 +19,7 @@ from typing import Literal, TypeAlias
 import cv2
 
 from edgevision.capture._diagnose import check_file, why_no_device, why_no_stream
+from edgevision.capture._login import Login, with_login
 from edgevision.capture._quiet import quieten
 from edgevision.capture._urls import redact_url
 from edgevision.capture.images import MAX_PIXELS
@@ -29,6 +31,10 @@ Kind: TypeAlias = Literal["device", "stream", "file"]
 
 _THREADS = 1
 """FFmpeg decoding threads. It would take all cores; one gives up no speed at these sizes, and costs less CPU time."""
+
+# V4L2_EXPOSURE_MANUAL, and V4L2_EXPOSURE_APERTURE_PRIORITY, which is what UVC cameras call automatic.
+_MANUAL_EXPOSURE, _AUTO_EXPOSURE = 1.0, 3.0
+_EXPOSURE_UNITS_PER_MS = 10
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _V4L_TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
@@ -49,6 +55,9 @@ class Opener:
     fps: float | None
     fourcc: str | None
     buffers: int
+    exposure_ms: float | Literal["auto"] | None
+    login: Callable[[], Login | None]
+    """Asked for each connection to a stream."""
 
     @property
     def target(self) -> str:
@@ -94,6 +103,7 @@ class Opener:
             ("height", cv2.CAP_PROP_FRAME_HEIGHT, self.height),
             ("fps_request", cv2.CAP_PROP_FPS, self.fps),
             ("buffers", cv2.CAP_PROP_BUFFERSIZE, self.buffers),
+            *self._exposure(),
         ]
         for _, key, value in wanted:
             if value is not None:
@@ -110,7 +120,19 @@ class Opener:
                 )
         return capture
 
+    def _exposure(self) -> list[tuple[str, int, float | None]]:
+        """V4L2_CID_EXPOSURE_AUTO, and V4L2_CID_EXPOSURE_ABSOLUTE in units of 100 us, which OpenCV hands on as they are."""
+        if self.exposure_ms is None:
+            return []
+        if self.exposure_ms == "auto":
+            return [("exposure mode", cv2.CAP_PROP_AUTO_EXPOSURE, _AUTO_EXPOSURE)]
+        return [
+            ("exposure mode", cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL_EXPOSURE),
+            ("exposure_ms", cv2.CAP_PROP_EXPOSURE, max(1.0, round(self.exposure_ms * _EXPOSURE_UNITS_PER_MS))),
+        ]
+
     def _open_stream(self) -> cv2.VideoCapture:
+        address = with_login(self.target, self.login())
         parameters = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(self.open_timeout_s * 1000),
             cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(self.read_timeout_s * 1000),
@@ -123,14 +145,14 @@ class Opener:
                 # What the user has set stays, and comes after ours, so that it wins.
                 os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{self.transport}" + (f"|{before}" if before else "")
                 try:
-                    capture = _capture(self.target, cv2.CAP_FFMPEG, parameters)
+                    capture = _capture(address, cv2.CAP_FFMPEG, parameters)
                 finally:
                     if before is None:
                         del os.environ[_FFMPEG_OPTIONS]
                     else:
                         os.environ[_FFMPEG_OPTIONS] = before
         else:
-            capture = _capture(self.target, cv2.CAP_FFMPEG, parameters)
+            capture = _capture(address, cv2.CAP_FFMPEG, parameters)
         if capture is not None:
             return capture
         if time.monotonic() - started_s >= 0.9 * self.open_timeout_s:
@@ -153,6 +175,10 @@ class Opener:
 
 def _told(name: str, value: float) -> str:
     """A property's value for people."""
+    if name == "exposure_ms":
+        return f"{value / _EXPOSURE_UNITS_PER_MS:g}"
+    if name == "exposure mode":
+        return {_MANUAL_EXPOSURE: "manual", _AUTO_EXPOSURE: "auto", 0.0: "auto"}.get(value, f"{value:g}")
     return int(value).to_bytes(4, "little").decode("ascii", "replace") if name == "fourcc" else f"{value:g}"
 
 

@@ -11,19 +11,17 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from edgevision import registry
 from edgevision.capture._diagnose import DEFAULT_PORTS
+from edgevision.capture._grabbing import Grabber, grab
+from edgevision.capture._login import LoginOptions
 from edgevision.capture._open import Kind, Opener
-from edgevision.capture._pacing import NS_PER_S, FramePicker, MediaTime, Pacer
-from edgevision.capture._pixels import as_bgr8
+from edgevision.capture._pacing import FramePicker, MediaTime, Pacer
 from edgevision.capture._urls import redact_url
 from edgevision.capture.base import FrameSource, SourceContext
 from edgevision.errors import CaptureError
@@ -31,21 +29,19 @@ from edgevision.types import Frame
 
 _LOG = logging.getLogger(__name__)
 
-_MAX_BAD_FRAMES = 30
-"""Undecodable pictures in a row: one damaged JPEG of a USB camera is a dropped frame, this many are a fault."""
-
 _ONLY_FOR = {
-    "device": ("width", "height", "fps_request", "fourcc", "buffers"),
+    "device": ("width", "height", "fps_request", "fourcc", "buffers", "exposure_ms"),
+    "stream": ("username", "password", "password_file"),
     "file": ("loop", "pace"),
 }
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
-class Options(registry.Options):
-    """What a camera, stream or file is opened with."""
+_KINDS = {"device": "V4L2 cameras", "stream": "streams", "file": "video files"}
 
-    # The address may hold a password, which must not come back in pydantic's error texts.
-    model_config = ConfigDict(hide_input_in_errors=True)
+
+class Options(LoginOptions):
+    """What a camera, stream or file is opened with; `username` and `password_file` are for streams."""
 
     url: str | int
     """V4L2 index (0) or device (/dev/video0, /dev/v4l/by-id/...), rtsp(s):// or http(s):// address, or a file."""
@@ -61,6 +57,9 @@ class Options(registry.Options):
     """V4L2: the camera's own frame rate. The camera's `fps` in the config only chooses among the frames that come."""
     fourcc: str | None = Field(None, pattern=r"^[ -~]{4}$")
     """V4L2: pixel format, such as MJPG or YUYV."""
+    exposure_ms: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] | None = None
+    """V4L2: a fixed exposure time, so that what moves stays sharp and no lamp changes the picture; or the camera's own choice.
+    Without it, the camera stays as it is."""
     buffers: int = Field(1, ge=1, le=10)
     """V4L2: frames that the driver holds. 1 is the least lag; a camera that then gives half its rate wants 2."""
     open_timeout_s: float = Field(10.0, gt=0, le=300)
@@ -109,8 +108,9 @@ class Options(registry.Options):
         for kind, names in _ONLY_FOR.items():
             given = [name for name in names if name in self.model_fields_set]
             if given and self.kind != kind:
-                what = "V4L2 cameras" if kind == "device" else "video files"
-                raise ValueError(f"{', '.join(given)}: only for {what}, and `url` is a {self.kind}; take it out")
+                raise ValueError(
+                    f"{', '.join(given)}: only for {_KINDS[kind]}, and `url` is a {self.kind}; take it out"
+                )
         if (self.width is None) != (self.height is None):
             raise ValueError("width and height: give both or neither")
         if "transport" in self.model_fields_set and not str(self.url).lower().startswith("rtsp"):
@@ -156,17 +156,20 @@ class OpenCvSource:
             fps=options.fps_request,
             fourcc=options.fourcc,
             buffers=options.buffers,
+            exposure_ms=options.exposure_ms,
+            login=options.login,
         )
-        self._sequence = 0
-        self._delivered = False
-        self._bad_in_a_row = 0
-        self.unreadable = 0
-        """Frames that could not be decoded since the source was made."""
+        self._grabber = Grabber(context, shown=self._opener.shown)
 
     @property
     def live(self) -> bool:
         """True for cameras and streams, False for files."""
         return self._options.kind != "file"
+
+    @property
+    def unreadable(self) -> int:
+        """Frames that could not be decoded since the source was made."""
+        return self._grabber.unreadable
 
     def frames(self) -> Iterator[Frame]:
         """Open, and yield frames until the end, a fault, or `close()`; see the protocol.
@@ -174,42 +177,21 @@ class OpenCvSource:
         The times are taken as soon as the frame has been grabbed, before its pixels are converted; a file that is read
         at its own pace gives them when the frame is due.
         """
-        self._sequence = self._bad_in_a_row = 0
-        self._delivered = False
-        return self._live_frames() if self.live else self._file_frames()
-
-    def close(self) -> None:
-        """Ask `frames()` to end. The thread that runs it releases the device: a release beside a grab crashes."""
-        self._closing.set()
-
-    def _live_frames(self) -> Iterator[Frame]:
-        if self._closing.is_set():
-            return
-        clock, picker = self._context.clock, FramePicker(self._context.fps)
-        capture = self._opener.open()
-        try:
-            while not self._closing.is_set():
-                asked_ns = clock.monotonic_ns()
-                if not _grab(capture):
-                    if self._closing.is_set():
-                        return
-                    raise CaptureError(self._broke_off((clock.monotonic_ns() - asked_ns) / NS_PER_S))
-                time_ns, mono_ns = clock.time_ns(), clock.monotonic_ns()
-                if picker.wanted(mono_ns) and (frame := self._frame(capture, time_ns, mono_ns)):
-                    yield frame
-        finally:
-            capture.release()
-
-    def _broke_off(self, waited_s: float) -> str:
-        what = "broke off" if self._delivered else "gave no frame"
-        if waited_s >= 0.9 * self._options.read_timeout_s:
-            return f"{self._opener.shown}: {what}: nothing came for {waited_s:.1f} s (read_timeout_s)"
+        self._grabber.restart()
+        if not self.live:
+            return self._file_frames()
         ended = (
             "the camera was unplugged or failed"
             if self._options.kind == "device"
             else "the other side ended the stream"
         )
-        return f"{self._opener.shown}: {what}: {ended}"
+        return self._grabber.live_frames(
+            self._opener.open, self._closing, read_timeout_s=self._options.read_timeout_s, ended=ended
+        )
+
+    def close(self) -> None:
+        """Ask `frames()` to end. The thread that runs it releases the device: a release beside a grab crashes."""
+        self._closing.set()
 
     def _file_frames(self) -> Iterator[Frame]:
         picker, media = FramePicker(self._context.fps), MediaTime()
@@ -221,7 +203,7 @@ class OpenCvSource:
                 yield from self._one_pass(capture, picker, media, pacer, first_pass=first_pass)
             finally:
                 capture.release()
-            if not self._delivered and not self._closing.is_set():
+            if not self._grabber.delivered and not self._closing.is_set():
                 raise CaptureError(f"{self._opener.shown}: holds no picture that can be decoded; is it a video?")
             if not self._options.loop:
                 return
@@ -236,7 +218,7 @@ class OpenCvSource:
             self._warn("tells no frame rate; 25 frames a second are assumed")
         position_ms, repaired = 0.0, media.repaired
         while not self._closing.is_set():
-            if not _grab(capture):
+            if not grab(capture):
                 self._end_of_pass(capture, position_ms, media.repaired - repaired, first_pass=first_pass)
                 return
             position_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
@@ -245,7 +227,7 @@ class OpenCvSource:
                 continue
             if pacer is not None and not pacer.wait_for(media_ns):
                 return
-            if frame := self._frame(capture, clock.time_ns(), clock.monotonic_ns()):
+            if frame := self._grabber.frame(capture, clock.time_ns(), clock.monotonic_ns()):
                 yield frame
 
     def _end_of_pass(self, capture: cv2.VideoCapture, last_ms: float, repaired: int, *, first_pass: bool) -> None:
@@ -261,41 +243,3 @@ class OpenCvSource:
 
     def _warn(self, text: str) -> None:
         _LOG.warning("camera %s: %s: %s", self._context.camera, self._opener.shown, text)
-
-    def _frame(self, capture: cv2.VideoCapture, time_ns: int, mono_ns: int) -> Frame | None:
-        """The grabbed frame; None where it cannot be decoded, which leaves a gap in the sequence: a drop."""
-        sequence = self._sequence
-        self._sequence += 1
-        image = _retrieve(capture)
-        if image is None:
-            self._bad_in_a_row += 1
-            self.unreadable += 1
-            if self._bad_in_a_row == 1:
-                self._warn(f"frame {sequence} cannot be decoded and is dropped")
-            if self._bad_in_a_row >= _MAX_BAD_FRAMES:
-                raise CaptureError(f"{self._opener.shown}: {_MAX_BAD_FRAMES} frames in a row cannot be decoded")
-            return None
-        self._bad_in_a_row = 0
-        self._delivered = True
-        return Frame(
-            image=as_bgr8(image, source=self._opener.shown),
-            camera=self._context.camera,
-            sequence=sequence,
-            captured_at_ns=time_ns,
-            captured_mono_ns=mono_ns,
-        )
-
-
-def _grab(capture: cv2.VideoCapture) -> bool:
-    try:
-        return capture.grab()
-    except cv2.error:  # a driver that fails is a source that broke off
-        return False
-
-
-def _retrieve(capture: cv2.VideoCapture) -> NDArray[np.generic] | None:
-    try:
-        done, image = capture.retrieve()
-    except cv2.error:
-        return None
-    return image if done and image is not None and image.size else None

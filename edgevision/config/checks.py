@@ -50,11 +50,14 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
 
 
 def _check_files(document: Document) -> Iterator[Fault]:
-    """The files of secrets and certificates that the broker's section names."""
+    """The files of secrets and certificates that the broker's section and the cameras' sources name."""
     mqtt = _part(document.data, "mqtt", dict)
     tls = _part(mqtt, "tls", dict)
     named: list[tuple[Location, Any]] = [(("mqtt", "password_file"), mqtt.get("password_file"))]
     named += [(("mqtt", "tls", key), tls.get(key)) for key in ("ca_file", "cert_file", "key_file")]
+    for index, camera in enumerate(_part(document.data, "cameras", list)):
+        source = _part(camera, "source", dict)
+        named += [(("cameras", index, "source", key), source.get(key)) for key in ("password_file", "ca_file")]
     for at, name in named:
         if isinstance(name, str) and not Path(name).is_file():
             yield _fault(document, at, f"{name}: no such file")

@@ -252,5 +252,5 @@ def _seen(frame: Frame, state: CameraState, dropped: int) -> dict[str, Any]:
     return {
         "captured_at": timestamp(frame.captured_at_ns),
         "camera_state": state,
-        "frame": FrameRef(width=width, height=height, sequence=frame.sequence, dropped=dropped),
+        "frame": FrameRef(width=width, height=height, sequence=frame.sequence, dropped=dropped, origin=frame.origin),
     }

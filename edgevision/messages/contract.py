@@ -51,6 +51,9 @@ class FrameRef(_Payload):
     """Counts up by one per frame of this camera since the daemon started; a gap is a dropped frame."""
     dropped: Count
     """Frames of this camera that no model had time for, since the daemon started."""
+    origin: Annotated[str, Field(max_length=1024)] | None = None
+    """What the picture belongs to: the file's name in a watched folder, the id of the trigger that asked for it; null where
+    it is one of a stream. The same picture seen twice, after a crash, has the same one."""
 
 
 class LatencyMs(_Payload):

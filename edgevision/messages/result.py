@@ -42,10 +42,11 @@ class ResultWriter:
     ) -> bytes:
         """The payload of one result."""
         height, width = frame.image.shape[:2]
+        origin = "null" if frame.origin is None else _text(frame.origin)
         text = (
             f'{self._head}{seq},"captured_at":"{timestamp(frame.captured_at_ns)}","published_at":"'
             f'{timestamp(published_at_ns)}","camera_state":"{state}",{self._model}{{"width":{width},"height":{height},'
-            f'"sequence":{frame.sequence},"dropped":{dropped}}},"latency_ms":{{"waiting":{_ms(times.capture_to_start_ns)},'
+            f'"sequence":{frame.sequence},"dropped":{dropped},"origin":{origin}}},"latency_ms":{{"waiting":{_ms(times.capture_to_start_ns)},'
             f'"preprocess":{_ms(times.preprocess_ns)},"inference":{_ms(times.inference_ns)},"decode":'
             f'{_ms(times.decode_ns)},"events":{_ms(times.events_ns)},"total":{_ms(total_ns)}}},"historical":false,"trusted":'
             f"{'true' if trusted else 'false'},{self._predictions(predictions)}}}"

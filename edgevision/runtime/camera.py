@@ -18,7 +18,7 @@ from edgevision.errors import EdgevisionError
 from edgevision.messages import CameraState
 from edgevision.retry import Backoff
 from edgevision.runtime.exchange import Captured, FrameExchange
-from edgevision.runtime.health import LIVE_REASON, Verdict, late_reason
+from edgevision.runtime.health import IDLE_REASON, LIVE_REASON, Verdict, late_reason
 from edgevision.runtime.metrics import StageWindow
 from edgevision.runtime.watch import PictureWatch
 from edgevision.types import Frame
@@ -69,7 +69,7 @@ class Camera:
         self,
         name: str,
         *,
-        make_source: Callable[[], FrameSource],
+        make_source: Callable[[Callable[[str], None]], FrameSource],
         exchange: FrameExchange,
         status: CameraStatus,
         stall_after_s: float,
@@ -84,7 +84,7 @@ class Camera:
 
         Args:
             name: of the camera.
-            make_source: makes a new, unopened source for each try.
+            make_source: makes a new, unopened source for each try; is given what the source tells its silence to (`idle`).
             exchange: where frames go.
             status: what it tells its state to.
             stall_after_s: silence that is `stalled`.
@@ -122,6 +122,7 @@ class Camera:
         self._unreadable_before = 0  # of the sources before this one
         self._source_lock = threading.Lock()
         self._last_frame_ns = clock.monotonic_ns()
+        self._silence = ""  # why the source, which works, has no picture
         self._next_sequence = 0
         self._blind = False  # the model fails on this camera's frames, although they arrive
         self._thread = threading.Thread(target=self._read_for_ever, name=f"camera:{name}", daemon=True)
@@ -162,6 +163,20 @@ class Camera:
             self._blind = False
             self.status.set("live", LIVE_REASON, only_from=("failed",))
 
+    def idle(self, fault: str) -> None:
+        """The source has looked and has no picture; see `SourceContext.idle`. Called in the thread that reads it."""
+        self._silence = fault
+        if fault:
+            return
+        self._last_frame_ns = self._clock.monotonic_ns()
+        if self._watch is not None:
+            self._watch.idle()
+        if not self._blind and self.status.state not in _SEEING:
+            self._sees_again()
+            self.status.set("live", IDLE_REASON)
+        else:
+            self.status.set("live", LIVE_REASON, only_from=("late",))
+
     def check_stalled(self) -> None:
         """Called now and then: no frame for too long, although nothing of ours holds the reader up, is `stalled`."""
         silent_ns = self._clock.monotonic_ns() - self._last_frame_ns
@@ -169,6 +184,8 @@ class Camera:
             return
         if silent_ns > self._stall_after_ns:
             reason = f"no frame for {self._stall_after_ns / 1e9:g} s"
+            if self._silence:
+                reason = f"{reason}: {self._silence}"
             self.status.set("stalled", reason, only_from=("starting", *_SEEING))
         elif self._late_after_ns is not None and self._live and silent_ns > self._late_after_ns:
             self.status.set("late", late_reason(silent_ns / 1e9), only_from=("live",))
@@ -186,7 +203,7 @@ class Camera:
         source: FrameSource | None = None
         self._last_frame_ns = self._clock.monotonic_ns()
         try:
-            source = self._make_source()
+            source = self._make_source(self.idle)
             with self._source_lock:
                 self._source = source
             if self._stopping.is_set():  # `stop` may have come before there was a source to close
@@ -221,6 +238,10 @@ class Camera:
         self.status.set("off", "stopped")
         return True
 
+    def _sees_again(self) -> None:
+        self._backoff.reset()
+        self._sight += self.captured > 0
+
     def _judge(self, frame: Frame) -> Verdict:
         if self._watch is None or not (self._live or self._watch_files):
             return _BELIEVED
@@ -229,6 +250,7 @@ class Camera:
     def _hand_on(self, source: FrameSource) -> None:
         base = self._next_sequence
         self._live = source.live
+        self._silence = ""
         if self._watch is not None:
             self._watch.restart()
         for frame in source.frames():
@@ -236,14 +258,14 @@ class Camera:
                 return
             numbered = frame if base == 0 else replace(frame, sequence=base + frame.sequence)
             self._next_sequence = numbered.sequence + 1
-            self.captured += 1
             self._last_frame_ns = self._clock.monotonic_ns()
+            self._silence = ""
             verdict = self._judge(numbered)
             if not self._blind:
                 if self.status.state not in _SEEING:
-                    self._backoff.reset()
-                    self._sight += self.captured > 1
+                    self._sees_again()
                 self.status.set(verdict.state, verdict.reason)
+            self.captured += 1
             captured = Captured(numbered, verdict.state, trusted=verdict.trusted, sight=self._sight)
             if not self._exchange.put(captured, wait=not source.live):
                 return

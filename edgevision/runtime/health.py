@@ -13,6 +13,7 @@ from edgevision.config import HealthSection
 from edgevision.messages import CameraState
 
 LIVE_REASON = "frames arrive"
+IDLE_REASON = "the source is watched; no picture is due"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,10 @@ class Health:
 
     def restart(self) -> None:
         """The source was opened again: the pause before it was told as such, and is no lateness."""
+        self._last_ns = None
+
+    def idle(self) -> None:
+        """No picture was due: the next one is not late."""
         self._last_ns = None
 
     def see(self, seen: Measures) -> Verdict:

@@ -80,6 +80,10 @@ class PictureWatch:
         self._rows = None
         self._health.restart()
 
+    def idle(self) -> None:
+        """The source has looked, and no picture is due."""
+        self._health.idle()
+
     def see(self, frame: Frame) -> Verdict:
         """Look at one frame."""
         section, image = self._section, frame.image

@@ -76,15 +76,20 @@ class ModelWorker:
             if station is None:
                 continue  # taken away by a reload while its last frame waited
             self._part.enter("inference")
+            fault = ""
             try:
                 self.look(captured, station)
             except EdgevisionError as failure:
-                station.camera.model_failed(f"model {self.model.name}: {failure}")
+                fault = f"model {self.model.name}: {failure}"
             except Exception as failure:  # noqa: BLE001  the top of this thread: one bad frame must not blind every camera of the model
                 _log.exception("frame failed unexpectedly", extra={"fields": {"camera": station.camera.name}})
-                station.camera.model_failed(f"model {self.model.name}: internal error: {failure!r}")
+                fault = f"model {self.model.name}: internal error: {failure!r}"
             finally:
                 self._part.idle()
+            if fault:
+                station.camera.model_failed(fault)
+            if captured.frame.done is not None:
+                captured.frame.done(fault)
 
     def look(self, captured: Captured, station: Station) -> None:
         """One frame, all the way to the sinks."""

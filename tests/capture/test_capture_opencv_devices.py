@@ -122,6 +122,30 @@ def test_settings_are_read_back_and_a_difference_is_said(plug: Any, caplog: pyte
     assert camera.released == 1
 
 
+def test_a_fixed_exposure_is_set_after_its_mode_and_read_back(plug: Any, caplog: pytest.LogCaptureFixture) -> None:
+    camera = plug(Camera())
+    with caplog.at_level(logging.WARNING):
+        take(source(0, exposure_ms=2.5), 1)
+    assert camera.settings[-2:] == [(cv2.CAP_PROP_AUTO_EXPOSURE, 1), (cv2.CAP_PROP_EXPOSURE, 25)]
+    assert caplog.records == []
+
+    camera = plug(Camera())
+    camera.get = lambda key: {cv2.CAP_PROP_EXPOSURE: 156.0}.get(key, camera.properties.get(key, 0.0))
+    with caplog.at_level(logging.WARNING):
+        take(source(0, exposure_ms=2.5), 1)
+    assert caplog.records[-1].getMessage() == "/dev/video0: exposure_ms was asked to be 2.5, the camera gives 15.6"
+
+    camera = plug(Camera())
+    camera.get = lambda key: {cv2.CAP_PROP_AUTO_EXPOSURE: 1.0}.get(key, camera.properties.get(key, 0.0))
+    with caplog.at_level(logging.WARNING):
+        take(source(0, exposure_ms="auto"), 1)
+    assert caplog.records[-1].getMessage() == "/dev/video0: exposure mode was asked to be auto, the camera gives manual"
+
+    camera = plug(Camera())
+    take(source(0), 1)
+    assert not {key for key, _ in camera.settings} & {cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE}
+
+
 def test_an_unplugged_camera_is_an_error_and_is_released(plug: Any) -> None:
     camera = plug(Camera(frames=3))
     frames = source(0, clock=FakeClock()).frames()

@@ -144,6 +144,20 @@ def test_a_password_is_used_and_never_shown() -> None:
     assert "http://***@127.0.0.1" in str(caught.value)
 
 
+def test_a_password_by_file_may_hold_anything_and_is_read_for_each_connection(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("s3:cr@t/é%41\n")
+    with Camera(password="s3:cr@t/é%41") as camera:
+        assert len(take(source(camera.url(), username="operator", password_file=secret), 3)) == 3
+        secret.write_text("other")
+        with pytest.raises(CaptureError, match="check the path, the user name and password") as caught:
+            take(source(camera.url(), username="operator", password_file=secret), 1)
+        assert "other" not in str(caught.value)
+        secret.unlink()
+        with pytest.raises(CaptureError, match=r"password_file .*/password: cannot be read: No such file"):
+            take(source(camera.url(), username="operator", password_file=secret), 1)
+
+
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -203,9 +217,12 @@ def test_rtsp(rtsp: Any, transport: str) -> None:
 
 @needs_rtsp
 @pytest.mark.parametrize("rtsp", [("secret",)], indirect=True)
-def test_rtsp_with_a_password(rtsp: Any) -> None:
+def test_rtsp_with_a_password(rtsp: Any, tmp_path: Path) -> None:
     _, port = rtsp
     assert len(take(source(f"rtsp://operator:s3cret@127.0.0.1:{port}/cam"), 2)) == 2
+    (tmp_path / "password").write_text("s3cret\n")
+    by_file = source(f"rtsp://127.0.0.1:{port}/cam", username="operator", password_file=tmp_path / "password")
+    assert len(take(by_file, 2)) == 2
     with pytest.raises(CaptureError, match=r"rtsp://\*\*\*@127.0.0.1:.*user name and password") as caught:
         take(source(f"rtsp://operator:wr0ng@127.0.0.1:{port}/cam"), 1)
     assert "wr0ng" not in str(caught.value)

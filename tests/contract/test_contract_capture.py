@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support_http import HttpCamera, give
 
 from edgevision.capture._orient import Oriented
 from edgevision.capture.base import FrameSource, SourceContext
@@ -33,7 +34,36 @@ def _pictures(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "loop": True}
 
 
+def _watched(folder: Path) -> dict[str, Any]:
+    for number in range(60):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((48, 64, 3), number, np.uint8))
+    return {"path": str(folder), "settle_s": 0.01, "poll_s": 0.01, "order": "mtime"}
+
+
+def _snapshots(_: Path) -> dict[str, Any]:
+    return {"url": SERVER[0].url()}
+
+
+def _number(handler: Any, number: int) -> None:
+    done, content = cv2.imencode(".png", np.full((48, 64, 3), number % 200, np.uint8))
+    assert done
+    give(handler, content.tobytes(), kind="image/png")
+
+
+SERVER: list[HttpCamera] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    with HttpCamera(_number) as server:
+        SERVER.append(server)
+        yield
+        SERVER.clear()
+
+
 ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "hot_folder": _watched,
+    "http_snapshot": _snapshots,
     "images": _pictures,
     "opencv": _film,
     "synthetic": lambda _: {"width": 64, "height": 48},
@@ -41,6 +71,8 @@ ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
 
 MISSING: dict[str, dict[str, Any] | None] = {
+    "hot_folder": {"path": "/no/such/folder"},
+    "http_snapshot": {"url": "http://nobody.invalid/no/such/picture"},
     "images": {"path": "/no/such/folder"},
     "opencv": {"url": "/no/such/film.mp4"},
     "synthetic": None,

@@ -1,4 +1,5 @@
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def run(sources, clock=None):
     remaining = iter(sources)
     camera = Camera(
         "a",
-        make_source=lambda: next(remaining),
+        make_source=lambda idle: next(remaining),
         exchange=exchange,
         status=status,
         stall_after_s=10,
@@ -112,7 +113,9 @@ def test_silence_is_a_stall_and_a_frame_ends_it():
             assert gate.wait(10)
             yield from super().frames()
 
-    camera = Camera("a", make_source=lambda: Source(1), exchange=exchange, status=status, stall_after_s=10, clock=clock)
+    camera = Camera(
+        "a", make_source=lambda idle: Source(1), exchange=exchange, status=status, stall_after_s=10, clock=clock
+    )
     camera.start()
     assert first.wait(10)
     camera.check_stalled()
@@ -138,3 +141,114 @@ def test_the_same_state_is_told_once_and_a_new_reason_again():
     status.set("stalled", "z", only_from=("live",))
     assert told == [("failed", "x"), ("failed", "y")]
     assert status.since_ns == since_ns
+
+
+class QuietSource(ScriptedSource):
+    """Says what it is told to say, step by step, in the thread that reads it."""
+
+    def __init__(self, idle, steps):
+        super().__init__(0)
+        self._idle = idle
+        self._steps = steps
+
+    def frames(self):
+        for step in self._steps:
+            if isinstance(step, str):
+                self._idle(step)
+            elif step == 0:
+                yield from ScriptedSource(1).frames()
+            else:
+                step()
+
+
+def watched(steps, clock, **limits):
+    told = []
+    status = CameraStatus("a", clock=clock, on_change=lambda s: told.append((s.state, s.reason)))
+    exchange = FrameExchange(["a"])
+    camera = Camera(
+        "a",
+        make_source=lambda idle: QuietSource(idle, steps),
+        exchange=exchange,
+        status=status,
+        stall_after_s=10,
+        clock=clock,
+        **limits,
+    )
+    return camera, told, exchange
+
+
+def test_a_source_that_says_that_nothing_is_due_is_live_and_never_late_or_stalled():
+    clock = InstantClock()
+    steps: list[Any] = []
+    camera, told, _ = watched(steps, clock, late_after_s=2)
+
+    def pass_time():
+        clock.now_ns += 9_000_000_000
+        camera.idle("")
+        clock.now_ns += 1_000_000_000
+        camera.check_stalled()
+
+    steps += ["", pass_time, pass_time, pass_time]
+    camera.start()
+    assert camera.join(10)
+    assert [state for state, _ in told] == ["live", "off"]
+    assert told[0][1] == "the source is watched; no picture is due"
+
+
+def test_a_source_that_goes_silent_after_it_said_so_is_stalled():
+    clock = InstantClock()
+    steps: list[Any] = []
+    camera, told, _ = watched(steps, clock)
+
+    def go_silent():
+        clock.now_ns += 10_000_000_001
+        camera.check_stalled()
+
+    steps += ["", go_silent, ""]
+    camera.start()
+    assert camera.join(10)
+    assert [state for state, _ in told] == ["live", "stalled", "live", "off"]
+
+
+def test_a_source_that_works_and_gives_nothing_new_is_stalled_for_its_own_reason():
+    clock = InstantClock()
+    steps: list[Any] = []
+    camera, told, exchange = watched(steps, clock)
+
+    def pass_time():
+        exchange.take()
+        clock.now_ns += 10_000_000_001
+        camera.check_stalled()
+
+    steps += [0, "the same picture again", pass_time, 0]
+    camera.start()
+    assert camera.join(10)
+    assert told[1] == ("stalled", "no frame for 10 s: the same picture again")
+    assert [state for state, _ in told] == ["live", "stalled", "live", "off"]
+
+
+def test_an_idle_source_does_not_make_a_failing_model_live():
+    clock = InstantClock()
+    steps: list[Any] = []
+    camera, told, _ = watched(steps, clock)
+    steps += ["", lambda: camera.model_failed("the model fails"), "", ""]
+    camera.start()
+    assert camera.join(10)
+    assert [state for state, _ in told] == ["live", "failed", "off"]
+
+
+def test_rules_begin_anew_after_a_blind_spell_that_an_idle_source_ended():
+    clock = InstantClock()
+    steps: list[Any] = []
+    camera, _, exchange = watched(steps, clock)
+    sights = []
+
+    def go_blind():
+        sights.append(exchange.take().sight)
+        clock.now_ns += 10_000_000_001
+        camera.check_stalled()
+
+    steps += ["", 0, go_blind, "", 0, lambda: sights.append(exchange.take().sight)]
+    camera.start()
+    assert camera.join(10)
+    assert sights == [0, 1]

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -91,6 +91,8 @@ class _Child:
         self._link = link
         self._job = job
         self._slots = SlotWriter(self._tell)
+        self._undone: dict[int, Callable[[str], None]] = {}
+        """By sequence: whom to tell when the daemon is done with a frame."""
         self._opens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._source: FrameSource | None = None
         self._closed = False
@@ -119,6 +121,10 @@ class _Child:
                 packet = received[0]
                 if packet["do"] == "release":
                     self._slots.release(packet["ring"], packet["slot"])
+                elif packet["do"] == "done":
+                    done = self._undone.pop(packet["sequence"], None)
+                    if done is not None:
+                        done(packet["fault"])
                 elif packet["do"] == "open":
                     self._opens.put(None)
                 elif packet["do"] == "close":
@@ -141,7 +147,8 @@ class _Child:
         try:
             plugin = registry.load("capture", self._job["type"])
             options = plugin.Options.model_validate(self._job["options"])
-            context = SourceContext(camera=self._job["camera"], fps=self._job["fps"])
+            self._undone.clear()  # of the source before this one, which has ended
+            context = SourceContext(camera=self._job["camera"], fps=self._job["fps"], idle=self._idle)
             source = Oriented(
                 plugin.create(options, context),
                 rotation=self._job["rotation"],
@@ -166,6 +173,9 @@ class _Child:
             return {"is": "failed", "why": f"internal error: {failure!r}"[:MAX_TEXT]}
         return {"is": "ended"}
 
+    def _idle(self, fault: str) -> None:
+        self._tell({"is": "idle", "fault": fault[:MAX_TEXT]})
+
     def _hand_on(self, source: FrameSource) -> None:
         wait = not source.live
         for frame in source.frames():
@@ -174,6 +184,8 @@ class _Child:
                 if self._slots.left_out == 1:
                     _log.warning("the daemon holds every slot: frames are dropped until it lets one go")
                 continue
+            if frame.done is not None:
+                self._undone[frame.sequence] = frame.done
             height, width = frame.image.shape[:2]
             self._tell(
                 {
@@ -185,6 +197,8 @@ class _Child:
                     "at_ns": frame.captured_at_ns,
                     "mono_ns": frame.captured_mono_ns,
                     "roi": frame.roi,
+                    "origin": frame.origin,
+                    "done": frame.done is not None,
                     "unreadable": source.unreadable,
                 }
             )

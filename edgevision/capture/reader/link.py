@@ -1,8 +1,9 @@
 """The few words that the daemon and a reader process exchange: JSON packets over a Unix socket that keeps their bounds.
 
-From the daemon: the job (once), then `{"do": "open"}`, `{"do": "close"}` and `{"do": "release", "ring", "slot"}`. From the
-reader: `{"is": "ring", ...}` with the memory's file descriptor, `{"is": "frame", ...}`, `{"is": "ended"}` and
-`{"is": "failed", "why"}`. The end of the line is a message too: each side learns of the other's death by it, however it died.
+From the daemon: the job (once), then `{"do": "open"}`, `{"do": "close"}`, `{"do": "release", "ring", "slot"}` and
+`{"do": "done", "sequence", "fault"}`. From the reader: `{"is": "ring", ...}` with the memory's file descriptor,
+`{"is": "frame", ...}`, `{"is": "idle", "fault"}`, `{"is": "ended"}` and `{"is": "failed", "why"}`. The end of the line is a
+message too: each side learns of the other's death by it, however it died.
 """
 
 from __future__ import annotations

@@ -8,8 +8,11 @@ starts a fresh one. Trying again is the camera's supervisor's, as with every sou
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from edgevision.capture.base import tell_nobody
+from edgevision.capture.reader.link import MAX_TEXT
 from edgevision.capture.reader.process import Job, Limits, ReaderGoneError, ReaderProcess
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.errors import CaptureError
@@ -41,9 +44,9 @@ class Reader:
         self._idle: ReaderProcess | None = None
         self._lock = threading.Lock()
 
-    def source(self) -> ProcessSource:
-        """A new, unopened source."""
-        return ProcessSource(self)
+    def source(self, idle: Callable[[str], None] = tell_nobody) -> ProcessSource:
+        """A new, unopened source; `idle` as in `SourceContext`."""
+        return ProcessSource(self, idle)
 
     def take(self) -> ReaderProcess:
         """The process that waits for work, or a new one.
@@ -76,9 +79,10 @@ class Reader:
 class ProcessSource:
     """A `FrameSource` that is read in a process of its own. The pictures are read-only and valid as long as they are held."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, idle: Callable[[str], None]) -> None:
         """Starts nothing."""
         self._reader = reader
+        self._idle = idle
         self._closing = threading.Event()
         self._process: ReaderProcess | None = None
         self.unreadable = 0
@@ -152,6 +156,9 @@ class ProcessSource:
                 yield self._frame(process, packet)
                 # What the daemon does with a frame is not the reader's time.
                 asked_ns, limit_s, name = clock.monotonic_ns(), limits.frame_s, "deadline_s"
+            elif packet["is"] == "idle":
+                asked_ns, limit_s, name = now_ns, limits.frame_s, "deadline_s"
+                self._idle(str(packet.get("fault", "")))
             elif packet["is"] == "failed":
                 raise _SourceFailedError(packet["why"])
             elif packet["is"] == "ended":
@@ -161,14 +168,16 @@ class ProcessSource:
         picture = process.picture(packet)
         try:
             self.unreadable = int(packet["unreadable"])  # type: ignore[call-overload]
-            roi = packet["roi"]
+            roi, origin, sequence = packet["roi"], packet["origin"], int(packet["sequence"])  # type: ignore[call-overload]
             return Frame(
                 image=picture,
                 camera=self._reader.job.camera,
-                sequence=int(packet["sequence"]),  # type: ignore[call-overload]
+                sequence=sequence,
                 captured_at_ns=int(packet["at_ns"]),  # type: ignore[call-overload]
                 captured_mono_ns=int(packet["mono_ns"]),  # type: ignore[call-overload]
                 roi=None if roi is None else tuple(roi),  # type: ignore[arg-type]
+                origin=None if origin is None else str(origin),
+                done=partial(_say_done, process, sequence) if packet["done"] else None,
             )
         except (KeyError, TypeError, ValueError) as failure:
             raise ReaderGoneError(f"the reader process made no sense ({failure!r}) and was killed") from failure
@@ -180,6 +189,10 @@ class ProcessSource:
                 f"its reader held {held >> 20} MB, above reader.memory_mb ({limit >> 20}), and was killed: the source or "
                 "its driver leaks, or its pictures need more"
             )
+
+
+def _say_done(process: ReaderProcess, sequence: int, fault: str) -> None:
+    process.say({"do": "done", "sequence": sequence, "fault": fault[:MAX_TEXT]})
 
 
 class _SourceFailedError(Exception):

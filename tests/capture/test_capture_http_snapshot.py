@@ -1,0 +1,473 @@
+"""Snapshots from real servers: good ones, slow ones, broken ones, and ones that ask who we are."""
+
+import hashlib
+import re
+import threading
+from itertools import islice
+from typing import Any
+from urllib.request import parse_http_list, parse_keqv_list
+
+import pytest
+from capture_support import jpeg, number_of, picture
+from pydantic import ValidationError
+from support_brokers import Certificates, raw_server
+from support_http import HttpCamera, give, reset
+
+from edgevision.capture import http_snapshot
+from edgevision.capture._http_auth import read_challenge
+from edgevision.capture._login import Login
+from edgevision.capture.base import SourceContext
+from edgevision.capture.reader import Job, Limits, Reader
+from edgevision.errors import CaptureError
+
+FAST = 200.0
+
+
+def source(url: str, *, fps: float | None = FAST, idle: Any = lambda fault: None, **options: Any) -> Any:
+    context = SourceContext(camera="line-1", fps=fps, idle=idle)
+    return http_snapshot.create(http_snapshot.Options(url=url, **options), context)
+
+
+def numbers(made: Any, count: int) -> list[int]:
+    try:
+        return [number_of(frame.image) for frame in islice(made.frames(), count)]
+    finally:
+        made.close()
+
+
+def failure_of(made: Any, *, timeout_s: float = 20) -> str:
+    with pytest.raises(CaptureError) as caught:
+        list(made.frames())
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def count_up(handler: Any, number: int) -> None:
+    give(handler, jpeg(picture(number)))
+
+
+def test_pictures_come_one_after_the_other_over_one_connection():
+    with HttpCamera(count_up) as camera:
+        assert numbers(source(camera.url("/cgi-bin/snap?ch=1")), 5) == [0, 1, 2, 3, 4]
+        assert camera.connections == 1
+        assert camera.requests[0]["path"] == "/cgi-bin/snap?ch=1"
+        assert camera.requests[0]["accept-encoding"] == "identity"
+        assert "authorization" not in camera.requests[0]
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
+def test_a_server_that_ends_each_connection_is_no_fault(protocol):
+    def answer(handler, number):
+        handler.close_connection = True
+        handler.send_response(200)
+        handler.send_header("Content-Type", "image/jpeg")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(jpeg(picture(number)))
+
+    with HttpCamera(answer, protocol=protocol) as camera:
+        assert numbers(source(camera.url()), 3) == [0, 1, 2]
+        assert camera.connections == 3
+
+
+def test_a_kept_connection_that_the_server_has_ended_is_made_anew():
+    def answer(handler, number):
+        if number == 2:
+            reset(handler)
+        else:
+            count_up(handler, number)
+
+    with HttpCamera(answer) as camera:
+        assert numbers(source(camera.url()), 3) == [0, 1, 3]
+
+
+def test_chunks_are_put_together_and_a_missing_type_is_taken():
+    content = jpeg(picture(9))
+
+    def answer(handler, number):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for at in range(0, len(content), 100):
+            part = content[at : at + 100]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    with HttpCamera(answer) as camera:
+        assert numbers(source(camera.url()), 1) == [9]
+
+
+def test_times_are_those_of_the_answer_or_the_servers_own():
+    def answer(handler, number):
+        give(handler, jpeg(picture(number)), Last_Modified="Tue, 14 Nov 2023 22:13:20 GMT")
+
+    with HttpCamera(answer) as camera:
+        made = source(camera.url(), time="last_modified")
+        assert next(made.frames()).captured_at_ns == 1_700_000_000_000_000_000
+        made.close()
+        made = source(camera.url())
+        assert next(made.frames()).captured_at_ns > 1_750_000_000_000_000_000
+        made.close()
+
+
+@pytest.mark.parametrize("how", ["etag", "modified", "bytes"])
+@pytest.mark.parametrize("unchanged", ["fault", "normal"])
+def test_a_picture_that_comes_again_is_no_frame_and_is_said(how, unchanged):
+    headers: dict[str, Any] = {
+        "etag": {"ETag": '"one"'},
+        "modified": {"Last_Modified": "Tue, 14 Nov 2023 22:13:20 GMT"},
+        "bytes": {},
+    }[how]
+    said: list[str] = []
+    enough = threading.Event()
+
+    def idle(fault):
+        said.append(fault)
+        if len(said) == 3:
+            enough.set()
+            made.close()
+
+    def answer(handler, number):
+        request = camera.requests[number]
+        if (
+            request.get("if-none-match") == '"one"'
+            or request.get("if-modified-since") == "Tue, 14 Nov 2023 22:13:20 GMT"
+        ):
+            give(handler, b"", status=304, **headers)
+        else:
+            give(handler, jpeg(picture(1)), **headers)
+
+    with HttpCamera(answer) as camera:
+        made = source(camera.url(), idle=idle, unchanged=unchanged)
+        assert [number_of(frame.image) for frame in made.frames()] == [1]
+    assert enough.is_set()
+    assert {bool(fault) for fault in said} == {unchanged == "fault"}
+
+
+def bad_body(body: bytes, **headers: Any) -> Any:
+    return lambda handler, number: give(handler, body, **headers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (bad_body(b"", status=401, kind=None), "asks who we are: set username and password_file (HTTP 401)"),
+        (bad_body(b"", status=403), "does not let us have the picture"),
+        (bad_body(b"", status=404), "knows no such path: check `url`"),
+        (bad_body(b"", status=500), "is out of order (HTTP 500)"),
+        (bad_body(b"", status=503), "lower `fps`"),
+        (bad_body(b"", status=204), "gives no picture: check `url` (HTTP 204)"),
+        (bad_body(b"<html>", kind="text/html; charset=utf-8"), "gives text/html, and no picture"),
+        (bad_body(b"--x", kind="multipart/x-mixed-replace; boundary=x"), "is a stream (multipart/x-mixed-replace)"),
+        (bad_body(b"x", Content_Encoding="gzip"), "'gzip'-encoded pictures"),
+        (bad_body(jpeg(picture(1))[:300]), "10 pictures in a row cannot be used; the last: "),
+        (bad_body(b"x" * 3000), "3000 bytes are above max_bytes (2000)"),
+    ],
+)
+def test_what_is_no_picture_says_what_to_mend(answer, words):
+    with HttpCamera(answer) as camera:
+        text = failure_of(source(camera.url(), max_bytes=2000))
+    assert words in text
+    assert "127.0.0.1" in text
+
+
+def test_a_damaged_picture_is_dropped_and_counted():
+    def answer(handler, number):
+        give(handler, jpeg(picture(number))[: 300 if number == 1 else None])
+
+    with HttpCamera(answer) as camera:
+        made = source(camera.url())
+        frames = list(islice(made.frames(), 2))
+        assert [number_of(frame.image) for frame in frames] == [0, 2]
+        assert made.unreadable == 1
+        made.close()
+
+
+def test_an_answer_without_end_is_cut_at_its_bound():
+    def answer(handler, number):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "image/jpeg")
+        handler.end_headers()
+        handler.close_connection = True
+        while not camera.ending.is_set():
+            handler.wfile.write(bytes(65536))
+
+    with HttpCamera(answer) as camera:
+        assert "longer than max_bytes (200000)" in failure_of(source(camera.url(), max_bytes=200_000))
+
+
+def test_a_cut_off_answer_says_so():
+    def answer(handler, number):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "image/jpeg")
+        handler.send_header("Content-Length", "5000")
+        handler.end_headers()
+        handler.wfile.write(bytes(700))
+        reset(handler)
+
+    with HttpCamera(answer) as camera:
+        assert "the answer broke off after 700 bytes" in failure_of(source(camera.url()))
+
+
+@pytest.mark.parametrize("where", ["accept", "header", "body"])
+def test_a_server_that_drips_or_stalls_ends_at_the_deadline(where):
+    """Every wait for a byte is short: only a deadline over all of them ends it."""
+    begin = {
+        "accept": b"",
+        "header": b"HTTP/1.1 200 OK\r\nX-A: ",
+        "body": b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n",
+    }
+    over = threading.Event()
+
+    def drip(connection):
+        connection.sendall(begin[where])
+        while where != "accept" and not over.wait(0.02):
+            connection.sendall(b"x")
+        over.wait(10)
+
+    with raw_server(drip) as port:
+        text = failure_of(source(f"http://127.0.0.1:{port}/", timeout_s=0.3))
+        over.set()
+    assert "no whole answer within 0.3 s (timeout_s)" in text
+
+
+def test_close_ends_a_request_that_waits():
+    asked, over = threading.Event(), threading.Event()
+
+    def wait(connection):
+        connection.recv(10)
+        asked.set()
+        over.wait(20)
+
+    with raw_server(wait) as port:
+        made = source(f"http://127.0.0.1:{port}/", timeout_s=60)
+        ended = threading.Event()
+        thread = threading.Thread(target=lambda: [list(made.frames()), ended.set()])  # type: ignore[func-returns-value]
+        thread.start()
+        assert asked.wait(10)
+        made.close()
+        assert ended.wait(10)
+        over.set()
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [(b"SSH-2.0-OpenSSH_9.2\r\n", "answers, but not in HTTP"), (b"", "check the address and the port|not in HTTP")],
+)
+def test_what_is_no_http_server_says_so(says, words):
+    with raw_server(lambda connection: connection.sendall(says)) as port:
+        assert re.search(words, failure_of(source(f"http://127.0.0.1:{port}/")))
+
+
+def test_nobody_there_and_no_such_name():
+    with raw_server(lambda connection: None) as port:
+        pass
+    assert "check the address and the port" in failure_of(source(f"http://127.0.0.1:{port}/"))
+    assert "cannot be resolved" in failure_of(source("http://no-such-host.invalid/"))
+
+
+def test_redirects_stay_on_the_host_and_end():
+    def answer(handler, number):
+        path = camera.requests[number]["path"]
+        if path == "/snap.jpg":
+            give(handler, b"", status=302, Location="/new/snap.jpg")
+        elif path == "/loop":
+            give(handler, b"", status=301, Location="/loop")
+        elif path == "/away":
+            give(handler, b"", status=307, Location="http://user:secret@elsewhere.example/x")
+        elif path == "/file":
+            give(handler, b"", status=307, Location="file:///etc/passwd")
+        else:
+            count_up(handler, 7)
+
+    with HttpCamera(answer) as camera:
+        assert numbers(source(camera.url()), 1) == [7]
+        assert "redirects more than 3 times" in failure_of(source(camera.url("/loop")))
+        away = failure_of(source(camera.url("/away")))
+        assert "redirects to http://***@elsewhere.example/x, which is not followed" in away
+        assert "file:///etc/passwd, which is not followed" in failure_of(source(camera.url("/file")))
+
+
+class Guard:
+    """A server's side of basic and digest, written from the RFCs and not from our client."""
+
+    def __init__(self, scheme: str, *, algorithm: str = "MD5", qop: bool = True, nonce_lasts: int = 1000) -> None:
+        self.scheme, self.algorithm, self.qop = scheme, algorithm, qop
+        self.nonces = 0
+        self.used = 0
+        self.refused = 0
+        self._nonce_lasts = nonce_lasts
+        self._nonce = ""
+
+    def __call__(self, handler: Any, number: int) -> None:
+        given = handler.headers.get("Authorization", "")
+        basic = "Basic bGluZTM6cyUzQXPDpA=="  # line3:s%3Asä
+        if given == basic if self.scheme == "basic" else self._digest(handler, given):
+            count_up(handler, number)
+            return
+        self.refused += 1
+        if self.scheme == "basic":
+            asks = ['Basic realm="cam", charset="UTF-8"']
+        else:
+            self.nonces += 1
+            self._nonce, self.used = f"nonce-{self.nonces}", 0
+            qop = ', qop="auth,auth-int"' if self.qop else ""
+            algorithm = f", algorithm={self.algorithm}" if self.algorithm else ""
+            asks = [
+                'Basic realm="cam"',
+                f'Digest realm="a, \\"b\\"", nonce="{self._nonce}", opaque="o"{qop}{algorithm}',
+            ]
+        handler.send_response(401)
+        for ask in asks:
+            handler.send_header("WWW-Authenticate", ask)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    def _digest(self, handler: Any, given: str) -> bool:
+        if not given.startswith("Digest "):
+            return False
+        fields = parse_keqv_list(parse_http_list(given[7:]))
+        self.used += 1
+        if fields["nonce"] != self._nonce or self.used > self._nonce_lasts:
+            return False
+
+        def hashed(text):
+            return hashlib.new("sha256" if self.algorithm == "SHA-256" else "md5", text.encode()).hexdigest()
+
+        secret = hashed(f'{fields["username"]}:{chr(97)}, "b":s%3Asä')
+        request = hashed(f"GET:{fields['uri']}")
+        between = f"{fields['nonce']}"
+        if self.qop:
+            assert fields["nc"] == f"{self.used:08x}"
+            between += f":{fields['nc']}:{fields['cnonce']}:{fields['qop']}"
+        assert fields["opaque"] == "o"
+        right = hashed(f"{secret}:{between}:{request}")
+        return bool(fields["uri"] == handler.path and fields["response"] == right)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        Guard("basic"),
+        Guard("digest"),
+        Guard("digest", algorithm="SHA-256"),
+        Guard("digest", algorithm="", qop=False),
+        Guard("digest", nonce_lasts=2),
+    ],
+)
+def test_a_login_by_file_or_in_the_address(guard, tmp_path, caplog):
+    secret = tmp_path / "password"
+    secret.write_text("s%3Asä\n")
+    with HttpCamera(guard) as camera:
+        assert len(numbers(source(camera.url(), username="line3", password_file=secret), 4)) == 4
+        assert guard.refused == (2 if guard._nonce_lasts == 2 else 1), "a challenge is kept from picture to picture"
+        made = source(camera.url(login="line3:s%253As%C3%A4"))
+        assert len(numbers(made, 1)) == 1
+        secret.write_text("wrong")
+        text = failure_of(source(camera.url(), username="line3", password_file=secret))
+    assert "refuses the user name or password" in text
+    assert ("in the clear" in caplog.text) == (guard.scheme == "basic")
+    assert "s%" not in text + caplog.text + repr(made._options)
+
+
+def test_the_examples_of_rfc_7616():
+    login = Login(username="Mufasa", password="Circle of Life")
+    nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v"
+    wanted = {
+        "MD5": "8ca523f5e9506fed4657c9700eebdbec",
+        "SHA-256": "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
+    }
+    asks = [
+        f'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm={name}, nonce="{nonce}", '
+        'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+        for name in wanted
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        own = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+        patch.setattr("secrets.token_hex", lambda _: own)
+        for name, ask in zip(wanted, asks, strict=True):
+            challenge = read_challenge([ask])
+            assert challenge is not None
+            answer = challenge.answer(login, method="GET", target="/dir/index.html")
+            assert f'response="{wanted[name]}"' in answer
+            assert "qop=auth, nc=00000001" in answer
+    best = read_challenge(['Basic realm="x"', *asks])
+    assert best is not None
+    assert best.algorithm == "SHA-256"
+
+
+@pytest.mark.parametrize(
+    "ask", ["", "Digest", "Digest realm", "Negotiate", 'Digest nonce="x", algorithm=ROT13', "Digest nonce=", "x" * 99]
+)
+def test_a_way_to_sign_in_that_is_not_known_says_so(ask):
+    def answer(handler, number):
+        give(handler, b"", status=401, WWW_Authenticate=str(ask))
+
+    with HttpCamera(answer) as camera:
+        text = failure_of(source(camera.url(), username="u", password="p"))
+    assert "neither basic nor digest" in text
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def test_https_is_checked_and_says_what_to_mend(certificates, tmp_path):
+    with HttpCamera(count_up, tls=certificates.issue("camera")) as camera:
+        assert numbers(source(camera.url(), ca_file=certificates.ca), 3) == [0, 1, 2]
+        assert camera.connections == 1
+        untrusted = failure_of(source(camera.url()))
+        assert "its certificate is not trusted" in untrusted
+        assert "set ca_file" in untrusted
+        assert "not trusted" in failure_of(source(camera.url(), ca_file=certificates.other_ca))
+        assert "No such file" in failure_of(source(camera.url(), ca_file=tmp_path / "none.pem"))
+        (tmp_path / "empty.pem").write_text("")
+        assert "holds no certificate" in failure_of(source(camera.url(), ca_file=tmp_path / "empty.pem"))
+        assert "127.0.0.1" in failure_of(source(camera.url().replace("https", "http")))
+    with HttpCamera(count_up, tls=certificates.issue("named", names="DNS:cam.example")) as camera:
+        assert "server_name" in failure_of(source(camera.url(), ca_file=certificates.ca))
+        assert numbers(source(camera.url(), ca_file=certificates.ca, server_name="cam.example"), 1) == [0]
+    with HttpCamera(count_up) as camera:
+        plain = failure_of(source(camera.url().replace("http", "https")))
+        assert "is it an https port?" in plain
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"url": "rtsp://cam/1"}, "streams are `type: opencv`"),
+        ({"url": "http://u:p@ss:w@cam:x/"}, "percent-encoded"),
+        ({"url": "http:///x"}, "give an http"),
+        ({"url": "http://cam/a b"}, "percent-encode"),
+        ({"url": "http://cam/\r\nX: y"}, "percent-encode|no valid host"),
+        ({"url": "http://cam/ä"}, "percent-encode"),
+        ({"url": "http://cam/", "ca_file": "x"}, "only for https"),
+        ({"url": "http://cam/", "password": "x"}, "without username"),
+        ({"url": "http://cam/", "username": "u", "password": "x", "password_file": "y"}, "keep one"),
+        ({"url": "http://a:b@cam/", "username": "u", "password": "x"}, "keep one"),
+    ],
+)
+def test_options_that_cannot_be_meant(options, words):
+    with pytest.raises(ValidationError, match=words) as caught:
+        http_snapshot.Options(**options)
+    assert "p@ss" not in str(caught.value)
+
+
+def test_it_is_read_in_a_process_of_its_own():
+    with HttpCamera(lambda handler, number: count_up(handler, min(number, 2))) as camera:
+        options = {"url": camera.url()}
+        limits = Limits(frame_s=5, first_frame_s=20, memory_bytes=512 << 20)
+        reader = Reader(Job(camera="a", type="http_snapshot", options=options, fps=50.0), limits, live=True)
+        faults = []
+
+        def idle(fault):
+            faults.append(fault)
+            made.close()
+
+        made = reader.source(idle)
+        assert [number_of(frame.image) for frame in made.frames()] == [0, 1, 2]
+        reader.close()
+    assert "the same picture comes again" in faults[0]
