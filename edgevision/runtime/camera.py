@@ -173,6 +173,11 @@ class Camera:
         elif self._late_after_ns is not None and self._live and silent_ns > self._late_after_ns:
             self.status.set("late", late_reason(silent_ns / 1e9), only_from=("live",))
 
+    def look_at_baseline(self) -> None:
+        """Called now and then, by a thread that may wait for the disk: somebody may have changed the camera's baseline."""
+        if self._watch is not None:
+            self._watch.focus.look_at_file()
+
     def _read_for_ever(self) -> None:
         try:
             while not self._stopping.is_set() and not self._read_once():

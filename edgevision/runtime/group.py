@@ -149,10 +149,11 @@ class ModelGroup:
             for name, station in self.stations.items()
         )
 
-    def check_stalled(self) -> None:
-        """Look at every camera for silence."""
+    def check(self) -> None:
+        """Look at every camera for silence, and for a new baseline."""
         for station in self.stations.values():
             station.camera.check_stalled()
+            station.camera.look_at_baseline()
 
     def telemetry(self, interval_s: float) -> dict[str, CameraTelemetry]:
         """Each camera's counts; begins a new interval."""

@@ -64,6 +64,11 @@ class _Fault:
             self.active, self._since_ns = bad, None
             self.reason = reason
 
+    def forget(self) -> None:
+        """What was seen no longer counts."""
+        self.bad = self.active = False
+        self._since_ns = None
+
 
 class Health:
     """One camera's faults, the most telling first."""
@@ -89,6 +94,10 @@ class Health:
     def restart(self) -> None:
         """The source was opened again: the pause before it was told as such, and is no lateness."""
         self._last_ns = None
+
+    def focus_anew(self) -> None:
+        """The baseline is another one, or is gone: what was called blurred was so against the old one."""
+        self._blurred.forget()
 
     def see(self, seen: Measures) -> Verdict:
         """Take in one frame."""

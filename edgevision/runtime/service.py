@@ -149,7 +149,7 @@ class Service:
                 reload.requested.clear()
                 self._take_over(reload)
             for group in self._groups.values():
-                group.check_stalled()
+                group.check()
             self._device.check_alarms()
             if self._device.telemetry_is_due():
                 self.send_telemetry()
