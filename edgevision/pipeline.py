@@ -157,39 +157,52 @@ class Model:
 
 
 class Scene:
-    """One camera's rules and what they remember."""
+    """One camera's rules and what they remember.
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
-        """The rules by name; they are asked in order."""
+    A rule is never shown a frame that is not to be trusted: a covered lens makes nothing disappear. While the camera cannot
+    see, each rule's answer is `unknown`, which is an event of its own, once; afterwards the rules begin anew, and tell what
+    they find even where it is what they said before.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], *, camera: str = "") -> None:
+        """The rules by name; they are asked in order. `camera` is whose."""
         self._rules = dict(rules)
-        self._blind = False
-        self._sight = 0
+        self._camera = camera
+        self._lost = False
+        self._spell = 0
 
-    def update(
-        self, frame: Frame, predictions: Predictions, *, seen: bool = True, trusted: bool = True, sight: int = 0
-    ) -> list[Event]:
+    def update(self, frame: Frame, predictions: Predictions, *, trusted: bool = True, spell: int = 0) -> list[Event]:
         """What happened, as the camera's rules see it.
-
-        A rule is never shown a frame that is not to be trusted: a covered lens makes nothing disappear. While the camera
-        cannot see, each rule's answer is `unknown`, which is an event of its own, once; afterwards the rules begin anew, and
-        tell what they find even where it is what they said before.
 
         Args:
             frame: the frame.
             predictions: what the model saw in it.
-            seen: whether the camera's state is `live`.
             trusted: whether this frame is to be believed.
-            sight: counts the times that the camera was out of sight, without any frame, before this one.
+            spell: counts the times that the camera could not see, before this frame was taken.
         """
-        events: list[Event] = []
-        if sight != self._sight or (not seen and not self._blind):
-            events = [
-                Event(kind="unknown", camera=frame.camera, rule=name, occurred_at_ns=frame.captured_at_ns)
-                for name in self._rules
-            ]
-            for rule in self._rules.values():
-                rule.reset()
-        self._sight, self._blind = sight, not seen
-        if trusted:
-            events += [event for rule in self._rules.values() for event in rule.update(frame, predictions)]
-        return events
+        if not trusted or spell < self._spell:
+            return []
+        self._lost = False
+        return [event for rule in self._rules.values() for event in rule.update(frame, predictions)]
+
+    def lose(self, *, spell: int, at_ns: int, reason: str) -> list[Event]:
+        """The camera cannot see from now on: what its rules said no longer holds.
+
+        Args:
+            spell: as in `update`; frames that were taken before, and come late, are not shown to the rules.
+            at_ns: now, Unix time.
+            reason: why, in words.
+
+        Returns:
+            An `unknown` for each rule; none where that has been told already.
+        """
+        self._spell = spell
+        if self._lost:
+            return []
+        self._lost = True
+        for rule in self._rules.values():
+            rule.reset()
+        return [
+            Event(kind="unknown", camera=self._camera, rule=name, occurred_at_ns=at_ns, reason=reason)
+            for name in self._rules
+        ]

@@ -161,6 +161,8 @@ class Event:
     box: tuple[float, float, float, float] | None = None
     """xyxy in frame pixels."""
     track_id: int | None = None
+    reason: str | None = None
+    """Of `unknown`: why, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

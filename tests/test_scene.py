@@ -15,41 +15,65 @@ def predictions(*, there):
     return Classifications(confidence=np.ones(1, np.float32), class_id=ids, labels=("cup", "plate"))
 
 
-def play(*steps, frames=2):
-    rule = presence.create(
-        presence.Options(label="cup", frames=frames), RuleContext(camera="a", name="r", labels=("cup", "plate"))
-    )
-    scene = Scene({"r": rule})
-    told = []
-    for there, given in steps:
-        told += [event.kind for event in scene.update(FRAME, predictions(there=there), **given)]
-    return told
+class Watched:
+    """A scene with one rule, played by frames and losses of sight."""
+
+    def __init__(self, frames=2):
+        rule = presence.create(
+            presence.Options(label="cup", frames=frames), RuleContext(camera="a", name="r", labels=("cup", "plate"))
+        )
+        self.scene = Scene({"r": rule}, camera="a")
+        self.told = []
+        self.spell = 0
+
+    def show(self, *seen, trusted=True, spell=None):
+        for there in seen:
+            events = self.scene.update(
+                FRAME, predictions(there=there), trusted=trusted, spell=self.spell if spell is None else spell
+            )
+            self.told += [event.kind for event in events]
+        return self
+
+    def lose(self, reason="no frame for 5 s"):
+        self.spell += 1
+        events = self.scene.lose(spell=self.spell, at_ns=7, reason=reason)
+        assert {(event.camera, event.rule, event.reason, event.occurred_at_ns) for event in events} <= {
+            ("a", "r", reason, 7)
+        }
+        self.told += [event.kind for event in events]
+        return self
 
 
-SEEN: dict[str, bool] = {}
-DOUBTED = {"trusted": False}
-BLIND = {"seen": False, "trusted": False}
+def test_the_first_answer_is_told_whichever_it_is():
+    assert Watched().show(True, True, True).told == ["appeared"]
+    assert Watched().show(False, False, False).told == ["disappeared"], "what an earlier run said may no longer hold"
 
 
 def test_a_frame_in_doubt_is_not_shown_to_a_rule_and_makes_no_unknown():
-    assert play((True, SEEN), (True, SEEN), *[(False, DOUBTED)] * 9, (True, SEEN)) == ["appeared"]
+    assert Watched().show(True, True).show(*[False] * 9, trusted=False).show(True).told == ["appeared"]
 
 
-def test_a_blind_camera_makes_one_unknown_and_the_answer_is_told_anew():
-    there, gone = [(True, SEEN)] * 2, [(False, SEEN)] * 2
-    blind = [(False, DOUBTED), *[(False, BLIND)] * 5, (False, DOUBTED)]
-    assert play(*there, *blind, *there) == ["appeared", "unknown", "appeared"]
-    assert play(*there, *blind, *gone) == ["appeared", "unknown", "disappeared"]
-    assert play(*there, *blind, *gone, *blind, *gone) == [
-        "appeared", "unknown", "disappeared", "unknown", "disappeared",
+def test_the_loss_of_sight_is_told_at_once_and_once_and_the_answer_anew_afterwards():
+    watched = Watched().show(True, True).lose()
+    assert watched.told == ["appeared", "unknown"], "without any frame"
+    watched.lose("failed as well").show(False, False, False, trusted=False)
+    assert watched.told == ["appeared", "unknown"]
+    assert watched.show(True, True).told[2:] == ["appeared"]
+    assert watched.lose().show(False, False).lose().show(False, False).told[3:] == [
+        "unknown", "disappeared", "unknown", "disappeared",
     ]  # fmt: skip
 
 
-def test_after_a_time_out_of_sight_rules_begin_anew():
-    again = {"sight": 1}
-    assert play((True, SEEN), (True, SEEN), (True, again), (True, again)) == ["appeared", "unknown", "appeared"]
+def test_frames_that_were_taken_before_the_loss_and_come_late_make_no_answer():
+    watched = Watched(frames=1).show(True).lose().show(False, True, spell=0)
+    assert watched.told == ["appeared", "unknown"]
+    assert watched.lose().told == ["appeared", "unknown"], "it is still unknown, which has been told"
+    assert watched.show(True).told == ["appeared", "unknown", "appeared"]
 
 
-def test_after_blindness_an_answer_that_wavers_is_none():
-    wavering = [(number % 2 == 0, SEEN) for number in range(10)]
-    assert play((False, BLIND), *wavering) == ["unknown"]
+def test_an_answer_that_wavers_is_none():
+    assert Watched().lose().show(*[number % 2 == 0 for number in range(10)]).told == ["unknown"]
+
+
+def test_a_camera_that_never_gave_a_frame_has_no_answer_and_says_so():
+    assert Watched().lose("no such device").told == ["unknown"]

@@ -120,7 +120,7 @@ def make_scene(camera: CameraSection, labels: tuple[str, ...]) -> Scene:
         plugin = registry.load("events", section.rule.type)
         context = RuleContext(camera=camera.name, name=section.name, labels=labels)
         rules[section.name] = plugin.create(section.rule.options, context)
-    return Scene(rules)
+    return Scene(rules, camera=camera.name)
 
 
 def make_sinks(config: Config, context_for: Callable[[str], SinkContext]) -> dict[str, Sink]:

@@ -20,6 +20,7 @@ COMMANDS = (
     "run",
     "consume",
     "check",
+    "baseline",
     "install",
     "upgrade",
     "uninstall",

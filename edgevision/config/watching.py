@@ -48,7 +48,7 @@ class HealthSection(_Section):
     blurred_below: _Share | None = 0.25
     """`blurred`: the sharpness is below this share of the one at commissioning (the baseline)."""
     baseline_after_s: _Seconds = 120.0
-    """Good pictures for this long make the baseline. It is kept in `state_dir`; delete the file to make a new one."""
+    """Good pictures for this long make the baseline, which is kept in `state_dir`; `edgevision baseline` makes or clears it."""
     confirm_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """A fault must be seen for this long; its frames are not trusted from the first on."""
     clear_s: Annotated[float, Field(ge=0, le=3600)] = 2.0

@@ -31,5 +31,5 @@ class Rule(Protocol):
         ...
 
     def reset(self) -> None:
-        """The camera could not see for a while: what was, is unknown. What is found next is told even if it was told before."""
+        """The camera cannot see: what was, is unknown, as at the start. What is found next is told, even if it was before."""
         ...

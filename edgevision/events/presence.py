@@ -1,7 +1,8 @@
 """Rule `presence`: an object or class comes and goes.
 
 It says `appeared` when a label has been seen in `frames` frames running, and `disappeared` when it has been missing for
-as many: one flickering frame is no event. A classifier sees a label when it is its first choice.
+as many: one flickering frame is no event. What it finds first is told, whichever it is, also at the start: what an earlier run
+said may no longer be true. A classifier sees a label when it is its first choice.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Presence:
         self._options = options
         self._context = context
         self._class_id = class_id
-        self._present: bool | None = False
+        self._present: bool | None = None
         """None: not known; the first answer that lasts is told, whichever it is."""
         self._disagreeing = 0
         self._candidate = False

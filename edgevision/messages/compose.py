@@ -133,16 +133,24 @@ class Composer:
         return _sent(topic, payload, self.deliveries.results)
 
     def event(
-        self, event: Event, frame: Frame, *, model: ModelRef, state: CameraState, dropped: int, trusted: bool = True
+        self,
+        event: Event,
+        frame: Frame | None = None,
+        *,
+        state: CameraState,
+        model: ModelRef | None = None,
+        dropped: int = 0,
+        trusted: bool = True,
     ) -> Message:
-        """Something that a rule saw happen."""
+        """Something that a rule saw happen; without a frame, that it cannot see."""
         fields = {
-            **_seen(frame, state, dropped),
+            **({"camera_state": state} if frame is None else _seen(frame, state, dropped)),
             "model": model,
             "trusted": trusted and state == "live" and event.kind != "unknown",
             "kind": event.kind,
             "rule": event.rule,
             "occurred_at": timestamp(event.occurred_at_ns),
+            "reason": event.reason,
             "label": event.label,
             "confidence": None if event.confidence is None else round(event.confidence, 4),
             "xyxy": None if event.box is None else tuple(round(edge, 2) for edge in event.box),

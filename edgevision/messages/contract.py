@@ -135,16 +135,20 @@ class EventPayload(Envelope):
 
     schema_: Annotated[Literal["edgevision/event/1"], Field(alias="schema")] = "edgevision/event/1"
     camera: str
-    captured_at: Timestamp
+    captured_at: Timestamp | None = None
+    """Null for `unknown`, which no picture shows; so are `frame`, and `model` where none is loaded."""
     camera_state: CameraState
-    model: ModelRef
-    frame: FrameRef
+    model: ModelRef | None = None
+    frame: FrameRef | None = None
     trusted: bool
     """As in the result of the same frame; an event that is not trusted is `unknown`."""
     kind: str
-    """`unknown`: the camera cannot see, or could not, and the rule's last answer no longer holds. Others are the rule's own."""
+    """`unknown`: the camera cannot be trusted to see from now on, and the rule's last answer no longer holds; sent at once for
+    each rule, and once. What the rule finds afterwards is told anew. Other kinds are the rule's own."""
     rule: str
     occurred_at: Timestamp
+    reason: str | None = None
+    """Of `unknown`: why, in words for a person."""
     label: str | None = None
     confidence: Confidence | None = None
     xyxy: Box | None = None

@@ -1,7 +1,8 @@
 """What the MQTT sink asks of its spool: what to send next, how it is marked, and how fast.
 
 Late messages are paced by a token bucket and hold at most half of the connection's window, so that live messages always find
-room; fresh ones go as they come.
+room; fresh ones go as they come. Nothing overtakes what is older in its own lane: a live result that is durable waits for the
+backlog of results, because order per camera is what durable means.
 """
 
 from __future__ import annotations
@@ -83,15 +84,12 @@ class SpoolFeed:
 
     def due_s(self) -> float:
         """Seconds until `next` may give something, or until it has to be asked again; what comes earlier wakes the sink."""
-        for lane in LANES:
-            item = self.spool.peek(lane)
-            if item is None:
-                continue
-            if not self._is_late(item):
-                return 0.0
-            if len(self._late) < self._most_late:
-                wait_s = self._pace.wait_s()
-                return max(wait_s, _NAP_S) if wait_s > 0 else 0.0
+        heads = [item for item in map(self.spool.peek, LANES) if item is not None]
+        if not all(map(self._is_late, heads)):
+            return 0.0
+        if heads and len(self._late) < self._most_late:
+            wait_s = self._pace.wait_s()
+            return max(wait_s, _NAP_S) if wait_s > 0 else 0.0
         return _RELEASED_S if self.spool.is_released() else _LOOK_S
 
     def next(self, lanes: Iterable[int] = LANES) -> Outgoing | None:

@@ -1,7 +1,9 @@
 """Durable messages in memory: where each stands, and which is next. What the sink's thread and the pipeline see of the spool.
 
-Order per topic is kept: lane 0 holds retained topics (states: few, and wanted first), lane 1 all others, each in order. A lane
-keeps the beginning of its backlog in memory; the rest is in the journal alone, and read back by the keeper.
+Order per topic is kept: a topic's messages are all of one kind, and each kind has a lane of its own, which is in order. So an
+event need not wait for the results of an hour that an outage has left: lane 0 holds retained topics (states: few, and wanted
+first), lane 1 what is precious (events), lane 2 the bulk (results). A lane keeps the beginning of its backlog in memory; the
+rest is in the journal alone, and read back by the keeper.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from typing import Literal
 from edgevision.clock import Clock
 from edgevision.types import Message
 
-STATES, OTHERS = 0, 1
-LANES = (STATES, OTHERS)
+STATES, PRECIOUS, BULK = 0, 1, 2
+LANES = (STATES, PRECIOUS, BULK)
+"""As they stand in the journal too: what an earlier version kept there has its results in lane 1."""
 STALLED_S = 2.0
 """A disk that takes longer than this for one thing has stalled: messages go out unsaved."""
 _HOPELESS_S = 60.0
@@ -113,7 +116,7 @@ class SpoolMemory:
                 return
             item = Spooled(
                 number=self._next_number,
-                lane=STATES if message.retain else OTHERS,
+                lane=STATES if message.retain else PRECIOUS if message.priority else BULK,
                 message=message,
                 made_mono_ns=now_ns,
                 expires_mono_ns=None if message.expires_s is None else now_ns + int(message.expires_s * 1e9),

@@ -20,6 +20,7 @@ from edgevision.retry import Backoff
 from edgevision.runtime.exchange import Captured, FrameExchange
 from edgevision.runtime.health import IDLE_REASON, LIVE_REASON, Verdict, late_reason
 from edgevision.runtime.metrics import StageWindow
+from edgevision.runtime.tally import Tally
 from edgevision.runtime.watch import PictureWatch
 from edgevision.types import Frame
 
@@ -44,22 +45,26 @@ class CameraStatus:
         self.state: CameraState = "starting"
         self.reason = ""
         self.since_ns = clock.time_ns()
+        self.spell = 0
+        """Counts the times that the camera ceased to be `live`."""
         self._clock = clock
         self._on_change = on_change
         self._lock = threading.Lock()
 
-    def set(self, state: CameraState, reason: str, *, only_from: tuple[CameraState, ...] | None = None) -> None:
-        """Change the state; a new reason for the same state is told too. `only_from` makes it conditional."""
+    def set(self, state: CameraState, reason: str, *, only_from: tuple[CameraState, ...] | None = None) -> int:
+        """Change the state; a new reason for the same state is told too. `only_from` makes it conditional. Returns `spell`."""
         with self._lock:
             if (only_from is not None and self.state not in only_from) or (state, reason) == (self.state, self.reason):
-                return
+                return self.spell
             if state != self.state:
                 self.since_ns = self._clock.time_ns()
+                self.spell += self.state == "live"
             self.state, self.reason = state, reason
             level = logging.INFO if state in {"starting", "live", "off"} else logging.WARNING
             fields = {"camera": self.name, "state": state, "reason": reason}
             _log.log(level, "camera state", extra={"fields": fields})
             self._on_change(self)
+            return self.spell
 
 
 class Camera:
@@ -79,6 +84,7 @@ class Camera:
         watch: PictureWatch | None = None,
         watch_files: bool = False,
         late_after_s: float | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Starts nothing.
 
@@ -94,16 +100,12 @@ class Camera:
             watch: judges the pictures; None believes them all.
             watch_files: whether it judges those of sources that are not live, too.
             late_after_s: silence that is `late`; None is off.
+            tally: what was counted of the camera so far; by default nothing.
         """
         self.name = name
         self.status = status
         self.window = StageWindow()
-        self.captured = 0
-        self.processed = 0
-        self.failed = 0
-        self.restarts = 0
-        self.blind_spells = 0
-        """How often the model began to fail on this camera's frames."""
+        self.tally = Tally() if tally is None else tally
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
         self._make_source = make_source
@@ -113,18 +115,19 @@ class Camera:
         self._watch_files = watch_files
         self._late_after_ns = None if late_after_s is None else int(late_after_s * 1e9)
         self._live = True
-        self._sight = 0
+        self._verdict = _BELIEVED
+        """Of the newest frame."""
         self._stall_after_ns = int(stall_after_s * 1e9)
         self._clock = clock
         self._backoff = backoff or Backoff(first_s=0.5, max_s=RETRY_MOST_S)
         self._stopping = threading.Event()
         self._source: FrameSource | None = None
-        self._unreadable_before = 0  # of the sources before this one
+        self._unreadable_told = 0  # of this source, and in the tally already
         self._source_lock = threading.Lock()
         self._last_frame_ns = clock.monotonic_ns()
         self._silence = ""  # why the source, which works, has no picture
-        self._next_sequence = 0
         self._blind = False  # the model fails on this camera's frames, although they arrive
+        self._blind_lock = threading.Lock()
         self._thread = threading.Thread(target=self._read_for_ever, name=f"camera:{name}", daemon=True)
 
     def start(self) -> None:
@@ -139,10 +142,27 @@ class Camera:
                 self._source.close()
 
     @property
+    def captured(self) -> int:
+        """Frames that came, since the daemon started."""
+        return self.tally.captured
+
+    @property
+    def restarts(self) -> int:
+        """How often the source was opened again, since the daemon started."""
+        return self.tally.restarts
+
+    @property
     def unreadable(self) -> int:
         """Frames or pictures that could not be decoded, since the daemon started."""
         with self._source_lock:
-            return self._unreadable_before + (self._source.unreadable if self._source is not None else 0)
+            self._count_unreadable()
+            return self.tally.unreadable
+
+    def _count_unreadable(self) -> None:
+        if self._source is not None:
+            found = self._source.unreadable
+            self.tally.unreadable += found - self._unreadable_told
+            self._unreadable_told = found
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the reader to end; False when it hangs (it is left behind as a daemon thread)."""
@@ -151,17 +171,19 @@ class Camera:
 
     def model_failed(self, reason: str) -> None:
         """Frames arrive, but the model fails on them: nobody looks, and the state must say so."""
-        self.failed += 1
-        self.blind_spells += not self._blind
-        self._blind = True
-        self.status.set("failed", reason)
+        self.tally.failed += 1
+        with self._blind_lock:
+            self._blind = True
+            self.status.set("failed", reason)
 
     def model_looked(self) -> None:
         """The model has looked at a frame; ends what `model_failed` began."""
-        self.processed += 1
+        self.tally.processed += 1
         if self._blind:
-            self._blind = False
-            self.status.set("live", LIVE_REASON, only_from=("failed",))
+            with self._blind_lock:
+                if self._blind:
+                    self._blind = False
+                    self.status.set(self._verdict.state, self._verdict.reason, only_from=("failed",))
 
     def idle(self, fault: str) -> None:
         """The source has looked and has no picture; see `SourceContext.idle`. Called in the thread that reads it."""
@@ -171,11 +193,14 @@ class Camera:
         self._last_frame_ns = self._clock.monotonic_ns()
         if self._watch is not None:
             self._watch.idle()
-        if not self._blind and self.status.state not in _SEEING:
-            self._sees_again()
-            self.status.set("live", IDLE_REASON)
-        else:
-            self.status.set("live", LIVE_REASON, only_from=("late",))
+        with self._blind_lock:
+            if self._blind:
+                return
+            if self.status.state not in _SEEING:
+                self._backoff.reset()
+                self.status.set("live", IDLE_REASON)
+            else:
+                self.status.set("live", LIVE_REASON, only_from=("late",))
 
     def check_stalled(self) -> None:
         """Called now and then: no frame for too long, although nothing of ours holds the reader up, is `stalled`."""
@@ -190,10 +215,15 @@ class Camera:
         elif self._late_after_ns is not None and self._live and silent_ns > self._late_after_ns:
             self.status.set("late", late_reason(silent_ns / 1e9), only_from=("live",))
 
+    def look_at_baseline(self) -> None:
+        """Called now and then, by a thread that may wait for the disk: somebody may have changed the camera's baseline."""
+        if self._watch is not None:
+            self._watch.focus.look_at_file()
+
     def _read_for_ever(self) -> None:
         try:
             while not self._stopping.is_set() and not self._read_once():
-                self.restarts += 1
+                self.tally.restarts += 1
         finally:
             self._close_sources()
             self.stopped.set()
@@ -205,7 +235,7 @@ class Camera:
         try:
             source = self._make_source(self.idle)
             with self._source_lock:
-                self._source = source
+                self._source, self._unreadable_told = source, 0
             if self._stopping.is_set():  # `stop` may have come before there was a source to close
                 source.close()
             self._hand_on(source)
@@ -220,13 +250,15 @@ class Camera:
         finally:
             if source is not None:
                 with self._source_lock:
+                    self._count_unreadable()
                     self._source = None
-                    self._unreadable_before += source.unreadable
                 source.close()
         if self._stopping.is_set():
             self.status.set("off", "stopped")
             return True
-        self.status.set("failed", reason)
+        with self._blind_lock:
+            self._blind = False  # whatever the model makes of the last frame, none comes any more
+            self.status.set("failed", reason)
         delay_s = self._backoff.next_delay_s()
         attempt = self._backoff.attempts
         if attempt & (attempt - 1) == 0:  # 1, 2, 4, 8 ...: a camera that is dead for a year must not fill the log
@@ -238,17 +270,14 @@ class Camera:
         self.status.set("off", "stopped")
         return True
 
-    def _sees_again(self) -> None:
-        self._backoff.reset()
-        self._sight += self.captured > 0
-
     def _judge(self, frame: Frame) -> Verdict:
         if self._watch is None or not (self._live or self._watch_files):
             return _BELIEVED
         return self._watch.see(frame)
 
     def _hand_on(self, source: FrameSource) -> None:
-        base = self._next_sequence
+        tally = self.tally
+        base, unreadable = tally.next_sequence, 0
         self._live = source.live
         self._silence = ""
         if self._watch is not None:
@@ -257,16 +286,26 @@ class Camera:
             if self._stopping.is_set():
                 return
             numbered = frame if base == 0 else replace(frame, sequence=base + frame.sequence)
-            self._next_sequence = numbered.sequence + 1
+            # What is missing in the row and was not unreadable, the reader had to leave out: nobody had time for it.
+            found = source.unreadable
+            tally.dropped += max(0, numbered.sequence - tally.next_sequence - (found - unreadable))
+            unreadable = found
+            tally.next_sequence = numbered.sequence + 1
+            tally.captured += 1
             self._last_frame_ns = self._clock.monotonic_ns()
             self._silence = ""
-            verdict = self._judge(numbered)
-            if not self._blind:
-                if self.status.state not in _SEEING:
-                    self._sees_again()
-                self.status.set(verdict.state, verdict.reason)
-            self.captured += 1
-            captured = Captured(numbered, verdict.state, trusted=verdict.trusted, sight=self._sight)
-            if not self._exchange.put(captured, wait=not source.live):
+            verdict = self._verdict = self._judge(numbered)
+            if not self._exchange.put(self._captured(numbered, verdict), wait=not source.live):
                 return
             self._last_frame_ns = self._clock.monotonic_ns()
+
+    def _captured(self, frame: Frame, verdict: Verdict) -> Captured:
+        """A frame with what is true of it, which its camera's state tells from now on."""
+        with self._blind_lock:
+            if self._blind:
+                spell = self.status.spell
+            else:
+                if self.status.state not in _SEEING:
+                    self._backoff.reset()
+                spell = self.status.set(verdict.state, verdict.reason)
+        return Captured(frame, verdict.state, trusted=verdict.trusted, spell=spell)

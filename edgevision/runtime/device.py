@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from edgevision import assembly
@@ -17,8 +17,9 @@ from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.progress import Board
 from edgevision.runtime.sinks import sink_alarms, sink_telemetry
+from edgevision.runtime.tally import Tally
 from edgevision.runtime.wall_clock import clock_synchronised
-from edgevision.types import Message
+from edgevision.types import Event, Message
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class Device:
         self.cameras: list[str] = [camera.name for camera in config.cameras]
         self.models: dict[str, Model] = {}
         """By the config's names; what a status tells of them."""
+        self.tallies: dict[str, Tally] = {}
+        """Each camera's counts, as long as the `boot_id`."""
         self._config = config
         self._clock = clock
         self._board = board
@@ -116,13 +119,15 @@ class Device:
             self._alarms = alarms
             self.announce(self.state, self.reason)
 
-    def left_out(self, camera: str) -> None:
-        """A camera that safe mode leaves out says so: nobody looks."""
+    def left_out(self, camera: str, rules: Iterable[str]) -> None:
+        """A camera that safe mode leaves out says so: nobody looks, and its rules' answers are unknown."""
+        reason, now_ns = f"safe mode: {self.safe_mode}", self._clock.time_ns()
         if self.composer.deliveries.status.enabled:
-            reason = f"safe mode: {self.safe_mode}"
-            self.publish(
-                self.composer.camera_status(camera, state="off", since_ns=self._clock.time_ns(), reason=reason)
-            )
+            self.publish(self.composer.camera_status(camera, state="off", since_ns=now_ns, reason=reason))
+        if self.composer.deliveries.events.enabled:
+            for rule in rules:
+                event = Event(kind="unknown", camera=camera, rule=rule, occurred_at_ns=now_ns, reason=reason)
+                self.publish(self.composer.event(event, state="off"))
 
     def telemetry_is_due(self) -> bool:
         """Whether the interval of telemetry is over."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgevision.messages import CameraState
+from edgevision.runtime.tally import Tally
 from edgevision.types import Frame
 
 
@@ -23,8 +24,8 @@ class Captured:
     state: CameraState
     trusted: bool = True
     """Whether the frame is to be believed; see `health.Verdict`."""
-    sight: int = 0
-    """Counts the times that the camera was out of sight before this frame: rules begin anew with each."""
+    spell: int = 0
+    """`CameraStatus.spell` when the frame was taken: rules are not shown what is older than the last loss of sight."""
 
 
 class FrameExchange:
@@ -34,7 +35,8 @@ class FrameExchange:
         """The ring begins in the order of `cameras`."""
         self._waiting: dict[str, Captured | None] = dict.fromkeys(cameras)
         self._ring = list(self._waiting)
-        self._dropped = dict.fromkeys(self._ring, 0)
+        self._tallies = {camera: Tally() for camera in self._ring}
+        self._in_hand: str | None = None
         self._closed = False
         lock = threading.Lock()
         self._filled = threading.Condition(lock)
@@ -57,30 +59,32 @@ class FrameExchange:
             if self._closed or camera not in self._waiting:
                 return False
             if self._waiting[camera] is not None:
-                self._dropped[camera] += 1
+                self._tallies[camera].dropped += 1
             self._waiting[camera] = captured
             self._filled.notify()
         return True
 
     def take(self) -> Captured | None:
-        """The next camera's frame, waiting for one; None when the exchange is closed."""
+        """The next camera's frame, waiting for one; None when the exchange is closed. The one before is then done with."""
         with self._filled:
+            self._in_hand = None
             while not self._closed:
                 for index, camera in enumerate(self._ring):
                     captured = self._waiting[camera]
                     if captured is not None:
                         self._waiting[camera] = None
+                        self._in_hand = camera
                         self._ring.append(self._ring.pop(index))
                         self._emptied.notify_all()
                         return captured
                 self._filled.wait()
         return None
 
-    def add(self, camera: str) -> None:
-        """A place for one more camera, at the end of the ring."""
+    def add(self, camera: str, tally: Tally) -> None:
+        """A place for one more camera, at the end of the ring; `tally` is where its drops are counted."""
         with self._filled:
             self._waiting[camera] = None
-            self._dropped[camera] = 0
+            self._tallies[camera] = tally
             self._ring.append(camera)
 
     def remove(self, camera: str) -> None:
@@ -93,11 +97,16 @@ class FrameExchange:
 
     def dropped(self, camera: str) -> int:
         """How many frames of a camera gave way to newer ones."""
-        return self._dropped[camera]
+        return self._tallies[camera].dropped
 
     def is_waiting(self, camera: str) -> bool:
         """Whether a frame of this camera waits for the model."""
         return self._waiting.get(camera) is not None
+
+    def is_done(self, camera: str) -> bool:
+        """Whether no frame of this camera waits for the model or is in its hands."""
+        with self._filled:
+            return self._waiting.get(camera) is None and self._in_hand != camera
 
     def close(self) -> None:
         """Let everyone go, and every frame that still waits: `put` and `take` return at once from now on."""

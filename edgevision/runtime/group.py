@@ -7,7 +7,7 @@ nor its neighbour's stream notices.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
 from edgevision.runtime.progress import Board
 from edgevision.runtime.snapshots import Snapshots
+from edgevision.runtime.tally import Tally
+from edgevision.runtime.verdicts import Verdicts
 from edgevision.runtime.watch import watching
 from edgevision.runtime.worker import ModelWorker, Station
 from edgevision.types import Message
@@ -41,6 +43,7 @@ class ModelGroup:
         board: Board,
         deadline_s: float,
         state_dir: Path,
+        tallies: MutableMapping[str, Tally],
     ) -> None:
         """Nothing runs yet.
 
@@ -53,6 +56,7 @@ class ModelGroup:
             board: where the threads stand.
             deadline_s: how long one frame may take the model before it counts as stuck.
             state_dir: where cameras keep their baselines.
+            tallies: each camera's counts since the start of the daemon.
         """
         self.name = name
         """The config's name for the model."""
@@ -64,6 +68,7 @@ class ModelGroup:
         self._clock = clock
         self._board = board
         self._state_dir = state_dir
+        self._tallies = tallies
         self._exchange = FrameExchange(())
         self._worker = ModelWorker(
             model,
@@ -82,8 +87,16 @@ class ModelGroup:
             station.camera.start()
 
     def add(self, section: CameraSection) -> Camera:
-        """Make a camera and its place; it reads once it is started. Its frames and drops are counted from 0 again."""
-        status = CameraStatus(section.name, clock=self._clock, on_change=self._camera_changed)
+        """Make a camera and its place; it reads once it is started, and is counted on from where it stood."""
+        tally = self._tallies.setdefault(section.name, Tally())
+        verdicts = Verdicts(
+            assembly.make_scene(section, self.model.labels),
+            model=self._worker.reference,
+            composer=self._composer,
+            publish=self._publish,
+            clock=self._clock,
+        )
+        status = CameraStatus(section.name, clock=self._clock, on_change=partial(self._camera_changed, verdicts))
         sources = assembly.SourceMaker(section, clock=self._clock)
         camera = Camera(
             section.name,
@@ -93,18 +106,23 @@ class ModelGroup:
             status=status,
             stall_after_s=assembly.stall_after_s(section),
             clock=self._clock,
+            tally=tally,
             **watching(section, self._state_dir, self._clock),
         )
         status.set("starting", "the source is being opened")
         snapshots = None
         if section.snapshot is not None:
             snapshots = Snapshots(
-                section.snapshot, camera=section.name, composer=self._composer, publish=self._publish, clock=self._clock
+                section.snapshot,
+                camera=section.name,
+                composer=self._composer,
+                publish=self._publish,
+                clock=self._clock,
+                tally=tally,
             )
-        self._exchange.add(section.name)
-        scene = assembly.make_scene(section, self.model.labels)
+        self._exchange.add(section.name, tally)
         self.sections[section.name] = section
-        self.stations[section.name] = Station(camera=camera, scene=scene, snapshots=snapshots)
+        self.stations[section.name] = Station(camera=camera, verdicts=verdicts, snapshots=snapshots)
         part = self._board.part(f"camera:{section.name}", limit_s=0.0)
         part.ended = partial(_has_died, camera)
         return camera
@@ -139,6 +157,7 @@ class ModelGroup:
         self._board.remove(f"camera:{name}")
         if not station.camera.join(timeout_s):
             _log.error("camera reader hangs and is left behind", extra={"fields": {"camera": name}})
+        _lose(station)
         if station.snapshots is not None:
             station.snapshots.close()
 
@@ -149,38 +168,51 @@ class ModelGroup:
             for name, station in self.stations.items()
         )
 
-    def check_stalled(self) -> None:
-        """Look at every camera for silence."""
-        for station in self.stations.values():
+    def check(self) -> None:
+        """Look at every camera for silence, for its end, and for a new baseline."""
+        for name, station in self.stations.items():
             station.camera.check_stalled()
+            station.camera.look_at_baseline()
+            if station.camera.stopped.is_set() and self._exchange.is_done(name):
+                _lose(station)
 
     def telemetry(self, interval_s: float) -> dict[str, CameraTelemetry]:
         """Each camera's counts; begins a new interval."""
-        return {name: self._camera_telemetry(name, station, interval_s) for name, station in self.stations.items()}
+        return {name: _camera_telemetry(station, interval_s) for name, station in self.stations.items()}
 
-    def _camera_telemetry(self, name: str, station: Station, interval_s: float) -> CameraTelemetry:
-        camera = station.camera
-        frames, stages = camera.window.summary()
-        return CameraTelemetry(
-            state=camera.status.state,
-            captured=camera.captured,
-            processed=camera.processed,
-            dropped=self._exchange.dropped(name),
-            unreadable=camera.unreadable,
-            failed=camera.failed,
-            restarts=camera.restarts,
-            snapshots_dropped=station.snapshots.dropped if station.snapshots else 0,
-            fps=round(frames / interval_s, 2),
-            stages_ms=stages,
-        )
-
-    def _camera_changed(self, status: CameraStatus) -> None:
+    def _camera_changed(self, verdicts: Verdicts, status: CameraStatus) -> None:
         if self._composer.deliveries.status.enabled:
             self._publish(
                 self._composer.camera_status(
                     status.name, state=status.state, since_ns=status.since_ns, reason=status.reason
                 )
             )
+        # Of a source that has ended, the last frames may still wait for the model; `check` sees to it.
+        if status.state not in {"starting", "live", "off"}:
+            verdicts.lose(status.state, status.reason, spell=status.spell)
+
+
+def _lose(station: Station) -> None:
+    """The camera has ended, and the model is done with it: nobody looks any more."""
+    status = station.camera.status
+    station.verdicts.lose(status.state, status.reason, spell=status.spell)
+
+
+def _camera_telemetry(station: Station, interval_s: float) -> CameraTelemetry:
+    camera, tally = station.camera, station.camera.tally
+    frames, stages = camera.window.summary()
+    return CameraTelemetry(
+        state=camera.status.state,
+        captured=camera.captured,
+        processed=tally.processed,
+        dropped=tally.dropped,
+        unreadable=camera.unreadable,
+        failed=tally.failed,
+        restarts=camera.restarts,
+        snapshots_dropped=tally.snapshots_dropped,
+        fps=round(frames / interval_s, 2),
+        stages_ms=stages,
+    )
 
 
 def _has_died(camera: Camera) -> bool:

@@ -65,6 +65,11 @@ class _Fault:
             self.active, self._since_ns = bad, None
             self.reason = reason
 
+    def forget(self) -> None:
+        """What was seen no longer counts."""
+        self.bad = self.active = False
+        self._since_ns = None
+
 
 class Health:
     """One camera's faults, the most telling first."""
@@ -94,6 +99,10 @@ class Health:
     def idle(self) -> None:
         """No picture was due: the next one is not late."""
         self._last_ns = None
+
+    def focus_anew(self) -> None:
+        """The baseline is another one, or is gone: what was called blurred was so against the old one."""
+        self._blurred.forget()
 
     def see(self, seen: Measures) -> Verdict:
         """Take in one frame."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 
 from edgevision import assembly
@@ -15,6 +15,7 @@ from edgevision.pipeline import Model
 from edgevision.runtime.crashes import CrashJournal
 from edgevision.runtime.group import ModelGroup, sections_of
 from edgevision.runtime.progress import Board
+from edgevision.runtime.tally import Tally
 from edgevision.types import Message
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Loader:
     clock: Clock
     board: Board
     journal: CrashJournal | None
+    tallies: MutableMapping[str, Tally]
 
     def load(self, config: Config, names: Iterable[str]) -> dict[str, Loaded]:
         """Load models by the config's names, each warm after its first inference; those that no camera uses are left out.
@@ -65,6 +67,7 @@ class Loader:
             board=self.board,
             deadline_s=config.supervision.inference_deadline_s or max(SHORTEST_DEADLINE_S, WARM_TIMES * frame_s),
             state_dir=config.state_dir,
+            tallies=self.tallies,
         )
         for section in sections_of(name, config.cameras):
             group.add(section)

@@ -126,7 +126,7 @@ class Service:
         loaded = self._loader().load(self._config, self._config.models)
         for camera in self._whole.cameras:
             if self._safe_mode.leaves_out(camera.name, camera.model):
-                self._device.left_out(camera.name)
+                self._device.left_out(camera.name, rules=[rule.name for rule in camera.rules])
         for name, new in loaded.items():
             self._start_group(name, new)
         self._announce("online", "running")
@@ -149,7 +149,7 @@ class Service:
                 reload.requested.clear()
                 self._take_over(reload)
             for group in self._groups.values():
-                group.check_stalled()
+                group.check()
             self._device.check_alarms()
             if self._device.telemetry_is_due():
                 self.send_telemetry()
@@ -239,6 +239,7 @@ class Service:
             clock=self._clock,
             board=self._board,
             journal=self._journal,
+            tallies=self._device.tallies,
         )
 
     def _take_over(self, reload: Reload) -> None:

@@ -16,6 +16,7 @@ from edgevision.config import SnapshotSection
 from edgevision.drawing import draw, encode_jpeg, shrink
 from edgevision.errors import ImageError
 from edgevision.messages import CameraState, Composer
+from edgevision.runtime.tally import Tally
 from edgevision.types import Detections, Frame, Message, Predictions, label_of
 
 _log = logging.getLogger(__name__)
@@ -40,9 +41,10 @@ class Snapshots:
         composer: Composer,
         publish: Callable[[Message], None],
         clock: Clock,
+        tally: Tally,
     ) -> None:
-        """Starts its thread at once."""
-        self.dropped = 0
+        """Starts its thread at once; what it leaves out is counted in `tally`."""
+        self._tally = tally
         self._section = section
         self._camera = camera
         self._composer = composer
@@ -65,7 +67,7 @@ class Snapshots:
         self._next_ns = now_ns + int(self._section.interval_s * 1e9)
         with self._changed:
             if self._job is not None:
-                self.dropped += 1
+                self._tally.snapshots_dropped += 1
             self._job = _Job(frame=frame, predictions=predictions, state=state, dropped=dropped)
             self._changed.notify()
 
@@ -87,12 +89,16 @@ class Snapshots:
             try:
                 self._send(job)
             except ImageError as failure:
-                self.dropped += 1
+                self._left_out()
                 fields = {"camera": self._camera, "reason": str(failure)}
                 _log.warning("snapshot left out", extra={"fields": fields})
             except Exception:  # noqa: BLE001  the top of this thread: a picture that cannot be drawn must not end all pictures
-                self.dropped += 1
+                self._left_out()
                 _log.exception("snapshot failed unexpectedly", extra={"fields": {"camera": self._camera}})
+
+    def _left_out(self) -> None:
+        with self._changed:  # the model's thread counts as well
+            self._tally.snapshots_dropped += 1
 
     def _send(self, job: _Job) -> None:
         section, frame = self._section, job.frame

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from edgevision.clock import Clock
 from edgevision.errors import EdgevisionError
 from edgevision.messages import Composer, ModelRef
-from edgevision.pipeline import Model, Scene
+from edgevision.pipeline import Model
 from edgevision.runtime.camera import Camera
 from edgevision.runtime.exchange import Captured, FrameExchange
 from edgevision.runtime.progress import Part
 from edgevision.runtime.snapshots import Snapshots
+from edgevision.runtime.verdicts import Verdicts
 from edgevision.types import Message
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Station:
     """One camera's place at a model: what belongs to it alone."""
 
     camera: Camera
-    scene: Scene
+    verdicts: Verdicts
     snapshots: Snapshots | None
 
 
@@ -45,7 +46,8 @@ class ModelWorker:
     ) -> None:
         """`stations` by camera name, may change while it works; `publish` must not block; `part` is told of each frame."""
         self.model = model
-        self._reference = ModelRef(name=model.name, version=model.manifest.version, sha256=model.sha256)
+        self.reference = ModelRef(name=model.name, version=model.manifest.version, sha256=model.sha256)
+        """What messages tell of the model."""
         self._exchange = exchange
         self._stations = stations
         self._composer = composer
@@ -97,33 +99,20 @@ class ModelWorker:
         camera, now = station.camera, self._clock.monotonic_ns
         predictions, times = self.model.run(frame)
         camera.model_looked()
+        state, trusted = captured.state, captured.trusted
+        dropped = self._exchange.dropped(camera.name)
         before_events_ns = now()
-        events = station.scene.update(
-            frame,
-            predictions,
-            seen=captured.state == "live",
-            trusted=captured.trusted,
-            sight=captured.sight + camera.blind_spells,
-        )
+        station.verdicts.look(captured, predictions, dropped=dropped)
         before_publish_ns = now()
         self._part.enter("publishing")
         times = replace(times, events_ns=before_publish_ns - before_events_ns)
-        state, trusted = captured.state, captured.trusted
-        dropped = self._exchange.dropped(camera.name)
         deliveries = self._composer.deliveries
         if deliveries.results.enabled:
             self._publish(
                 self._composer.result(
-                    frame, predictions, times, model=self._reference, state=state, dropped=dropped, trusted=trusted
+                    frame, predictions, times, model=self.reference, state=state, dropped=dropped, trusted=trusted
                 )
             )
-        if deliveries.events.enabled:
-            for event in events:
-                self._publish(
-                    self._composer.event(
-                        event, frame, model=self._reference, state=state, dropped=dropped, trusted=trusted
-                    )
-                )
         if station.snapshots is not None and deliveries.image.enabled:
             station.snapshots.offer(frame, predictions, state=state, dropped=dropped)
         done_ns = now()

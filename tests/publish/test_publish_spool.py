@@ -17,7 +17,7 @@ from edgevision.publish._mqtt_sink import MqttSink
 from edgevision.publish._pace import Pace
 from edgevision.publish._spool import Spool
 from edgevision.publish._spool_keeper import SpoolKeeper
-from edgevision.publish._spool_memory import OTHERS
+from edgevision.publish._spool_memory import BULK, LANES, PRECIOUS
 from edgevision.publish._spool_options import SpoolOptions
 from edgevision.publish.base import SinkContext
 from edgevision.publish.mqtt import Options
@@ -210,11 +210,12 @@ def keep(tmp_path, *, clock=None, journal=Journal, **options):
     return spool, keeper, clock
 
 
-def take_all(spool, lane=OTHERS):
+def take_all(spool, lanes=LANES):
     found = []
-    while (item := spool.take(lane)) is not None:
-        found.append(item)
-    return found
+    for lane in lanes:
+        while (item := spool.take(lane)) is not None:
+            found.append(item)
+    return sorted(found, key=lambda item: item.number)
 
 
 def values(items):
@@ -384,6 +385,39 @@ def test_states_are_told_in_order_and_the_newest_is_what_stays(broker, tmp_path)
         later.wait_count(2)
         assert {heard.topic: json.loads(heard.payload)["n"] for heard in later.heard}["t/cam/status"] == 50
         assert {heard.topic: json.loads(heard.payload)["n"] for heard in later.heard}["t/status"] >= 100
+
+
+def test_a_live_event_overtakes_a_backlog_of_results_and_a_live_result_does_not(broker, tmp_path):
+    sink = make_sink(free_port(), tmp_path / "state", queue_size=2000)
+    for number in range(1500):
+        sink.publish(event(number, topic="cam/results", priority=0))
+    assert sink.flush(10)
+    sink.close(deadline_s=0.2)
+    with Listener(broker.port) as listener:
+        sink = make_sink(broker.port, tmp_path / "state", spool={"replay_per_s": 1000})
+        listener.wait_count(100)
+        sink.publish(event(1500, topic="cam/results", priority=0))
+        sink.publish(event(1, topic="cam/events"))
+        sink.publish(event(2, topic="cam/events"))
+        listener.wait_count(1503)
+        sink.close()
+    assert heard_numbers(listener, "cam/results") == list(range(1501)), "in order, the live one last"
+    assert heard_numbers(listener, "cam/events") == [1, 2]
+    at = [index for index, heard in enumerate(listener.heard) if heard.topic == "cam/events"]
+    assert at[1] < 1400, "events did not wait for the results of before"
+    assert all(not json.loads(listener.heard[index].payload)["historical"] for index in at)
+    assert json.loads(listener.heard[0].payload)["historical"]
+
+
+def test_what_kind_of_message_has_which_lane(tmp_path):
+    spool, keeper, _ = keep(tmp_path)
+    spool.put(event(0, retain=True, priority=2, topic="cam/status"))
+    spool.put(event(1, topic="cam/events"))
+    spool.put(event(2, priority=0, topic="cam/results"))
+    keeper._once(closing=False)
+    assert [values(take_all(spool, [lane])) for lane in LANES] == [[0], [1], [2]]
+    assert (PRECIOUS, BULK) == (1, 2), "as they stand in journals that are out there"
+    keeper.close(0)
 
 
 def test_the_pace_is_kept_whatever_the_calendar_says():

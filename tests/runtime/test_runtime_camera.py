@@ -8,6 +8,8 @@ from edgevision.errors import CaptureError
 from edgevision.retry import Backoff
 from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.health import Verdict
+from edgevision.runtime.tally import Tally
 from edgevision.types import Frame
 
 
@@ -49,7 +51,7 @@ class InstantClock(SystemClock):
         return event.is_set()
 
 
-def run(sources, clock=None):
+def run(sources, clock=None, tally=None):
     clock = clock or InstantClock()
     told = []
     exchange = FrameExchange(["a"])
@@ -63,6 +65,7 @@ def run(sources, clock=None):
         stall_after_s=10,
         clock=clock,
         backoff=Backoff(first_s=1, max_s=30),
+        tally=tally,
     )
     camera.start()
     assert camera.join(10)
@@ -244,11 +247,132 @@ def test_rules_begin_anew_after_a_blind_spell_that_an_idle_source_ended():
     sights = []
 
     def go_blind():
-        sights.append(exchange.take().sight)
+        sights.append(exchange.take().spell)
         clock.now_ns += 10_000_000_001
         camera.check_stalled()
 
-    steps += ["", 0, go_blind, "", 0, lambda: sights.append(exchange.take().sight)]
+    steps += ["", 0, go_blind, "", 0, lambda: sights.append(exchange.take().spell)]
     camera.start()
     assert camera.join(10)
     assert sights == [0, 1]
+
+
+class Patchy(ScriptedSource):
+    """Frames with gaps: of those that are missing, some could not be decoded and some nobody had time for."""
+
+    def __init__(self, sequences, unreadable, failure=None):
+        super().__init__(0, failure)
+        self._given = list(zip(sequences, unreadable, strict=True))
+
+    def frames(self):
+        for sequence, unreadable in self._given:
+            self.unreadable = unreadable
+            yield Frame(
+                image=np.zeros((2, 2, 3), np.uint8), camera="a", sequence=sequence, captured_at_ns=0, captured_mono_ns=0
+            )
+        yield from super().frames()
+
+
+def test_counts_go_on_over_sources_and_over_a_camera_that_is_made_anew():
+    tally = Tally()
+    first, _, exchange, _ = run([Patchy([0, 3, 4], [0, 1, 1], CaptureError("gone")), Patchy([2], [2])], tally=tally)
+    # Of 0 to 4, 1 and 2 are missing: one of them was unreadable. The second source's first two were unreadable.
+    assert (tally.captured, first.unreadable, tally.next_sequence) == (4, 3, 8)
+    assert tally.dropped == 1
+    assert exchange.take().frame.sequence == 7
+    second, _, exchange, _ = run([Patchy([0], [0]), Patchy([0], [0])], tally=tally)
+    assert (tally.captured, second.unreadable, tally.restarts) == (5, 3, 1)
+    assert exchange.take().frame.sequence == 8
+
+
+def test_what_was_told_as_unreadable_never_gets_less_even_if_the_reader_hangs_at_the_end():
+    tally = Tally()
+    told, gate = threading.Event(), threading.Event()
+
+    class Hanging(Patchy):
+        def frames(self):
+            yield from super().frames()
+            told.set()
+            assert gate.wait(10)
+
+    def make(source):
+        return Camera(
+            "a",
+            make_source=lambda _idle: source,
+            exchange=FrameExchange(["a"]),
+            status=CameraStatus("a", clock=SystemClock(), on_change=lambda _: None),
+            stall_after_s=10,
+            clock=SystemClock(),
+            tally=tally,
+        )
+
+    hanging = make(Hanging([5], [5]))
+    hanging.start()
+    assert told.wait(10)
+    assert hanging.unreadable == 5
+    hanging.stop()
+    again = make(Patchy([1], [1]))
+    assert again.unreadable == 5
+    again.start()
+    assert again.join(10)
+    assert again.unreadable == 6
+    gate.set()
+    assert hanging.join(10)
+    assert again.unreadable == 6
+
+
+def test_each_loss_of_sight_begins_a_new_spell_and_frames_know_theirs():
+    spells = []
+    clock = InstantClock()
+    status = CameraStatus("a", clock=clock, on_change=lambda s: spells.append((s.state, s.spell)))
+    assert status.set("live", "x") == 0
+    assert status.set("stalled", "y") == 1
+    assert status.set("failed", "z") == 1
+    assert status.set("live", "x") == 1
+    assert status.set("dark", "x") == 2
+    assert spells == [("live", 0), ("stalled", 1), ("failed", 1), ("live", 1), ("dark", 2)]
+    _, _, exchange, _ = run([ScriptedSource(1, CaptureError("gone")), ScriptedSource(1)])
+    assert exchange.take().spell == 1
+
+
+def test_a_model_that_works_again_gives_back_the_pictures_own_state_and_not_live():
+    clock = InstantClock()
+    told = []
+    status = CameraStatus("a", clock=clock, on_change=lambda s: told.append(s.state))
+
+    class Dark:
+        def restart(self):
+            pass
+
+        def see(self, frame):
+            return Verdict(state="dark", reason="the lens is covered", trusted=False)
+
+    gate, first = threading.Event(), threading.Event()
+
+    class Source(ScriptedSource):
+        def frames(self):
+            yield from super().frames()
+            first.set()
+            assert gate.wait(10)
+            yield from super().frames()
+
+    camera = Camera(
+        "a",
+        make_source=lambda _idle: Source(1),
+        exchange=FrameExchange(["a"]),
+        status=status,
+        stall_after_s=10,
+        clock=clock,
+        watch=Dark(),  # type: ignore[arg-type]
+    )
+    camera.start()
+    assert first.wait(10)
+    camera.model_failed("the runtime failed")
+    camera.model_failed("the runtime failed")
+    gate.set()
+    assert camera.join(10)
+    assert told == ["dark", "failed", "off"]
+    told.clear()
+    status.set("failed", "the runtime failed")
+    camera.model_looked()
+    assert told == ["failed", "dark"]

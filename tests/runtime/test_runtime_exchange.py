@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgevision.runtime.exchange import Captured, FrameExchange
+from edgevision.runtime.tally import Tally
 from edgevision.types import Frame
 
 
@@ -69,3 +70,22 @@ def test_a_reader_that_waits_is_let_go():
     exchange.close()
     reader.join(5)
     assert answers == [False]
+
+
+def test_a_camera_that_comes_back_is_counted_on_and_done_means_out_of_the_models_hands():
+    tally = Tally(dropped=7)
+    exchange = FrameExchange(())
+    exchange.add("a", tally)
+    for sequence in range(3):
+        exchange.put(frame("a", sequence), wait=False)
+    assert (exchange.dropped("a"), tally.dropped) == (9, 9)
+    assert not exchange.is_done("a")
+    take(exchange)
+    assert not exchange.is_waiting("a")
+    assert not exchange.is_done("a"), "the model has it in hand"
+    exchange.add("b", Tally())
+    exchange.put(frame("b", 0), wait=False)
+    take(exchange)
+    assert exchange.is_done("a")
+    exchange.remove("a")
+    assert (exchange.dropped("a"), exchange.is_done("a")) == (9, True)

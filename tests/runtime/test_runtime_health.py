@@ -208,3 +208,50 @@ def test_a_baseline_that_cannot_be_kept_serves_until_the_end(tmp_path, caplog):
     filming.show(chessboard(), 6)
     assert [record.message for record in caplog.records if record.message == "camera baseline is not kept"]
     assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"
+
+
+def test_a_baseline_that_is_taken_away_or_measured_anew_is_noticed_without_a_restart(tmp_path, caplog):
+    caplog.set_level("INFO")
+    filming = Filming(tmp_path)
+    filming.show(chessboard(), 6)
+    first = filming.file.load()
+    assert first is not None
+    assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"
+    filming.watch.focus.look_at_file()
+    assert filming.show(blurred(chessboard()), 2)[-1].state == "blurred", "its own file is no news"
+    # Somebody says that this is how it should be: it is blurred against nothing any more, and a new baseline is learnt.
+    assert filming.file.clear()
+    assert not filming.file.clear()
+    filming.watch.focus.look_at_file()
+    verdicts = filming.show(blurred(chessboard()), 9)
+    assert (verdicts[0].trusted, verdicts[-1].state) == (False, "live")
+    second = filming.file.load()
+    assert second is not None
+    assert second.sharpness < first.sharpness / 3
+    # Somebody measures the better focus beside the daemon.
+    filming.watch.focus.look_at_file()
+    filming.file.save(first)
+    filming.watch.focus.look_at_file()
+    assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"
+    told = [record.message for record in caplog.records]
+    assert told == [
+        "camera baseline made",
+        "camera baseline taken away: a new one is made",
+        "camera baseline made",
+        "camera baseline changed: it is taken over",
+    ]
+
+
+def test_a_baseline_that_becomes_damaged_is_told_once_and_mended_by_a_good_one(tmp_path, caplog):
+    filming = Filming(tmp_path)
+    filming.show(chessboard(), 6)
+    good = filming.file.load()
+    assert good is not None
+    filming.file.path.write_text("{")
+    for _ in range(3):
+        filming.watch.focus.look_at_file()
+    assert {verdict.state for verdict in filming.show(blurred(chessboard()), 8)} == {"live"}
+    assert [record.message for record in caplog.records] == ["camera has no baseline"]
+    filming.file.save(good)
+    filming.watch.focus.look_at_file()
+    assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"

@@ -17,7 +17,8 @@ from edgevision.publish import _spool_keeper
 from edgevision.publish.base import SinkContext
 from edgevision.publish.memory import Options as MemoryOptions
 from edgevision.publish.memory import create as create_memory
-from edgevision.runtime.service import Service
+from edgevision.runtime.crashes import SafeMode
+from edgevision.runtime.service import Reload, Service
 
 SCHEMAS = asyncapi.json_schemas()
 PHOTOS = Path(config.__file__).parents[1] / "data" / "photos"
@@ -196,12 +197,28 @@ def test_a_model_that_looks_in_tiles_and_a_picture_that_makes_too_many(shared, t
     assert any("tiling.max_tiles is 256; give a larger tiling.size" in reason for reason in reasons)
 
 
-def test_events_of_rules_go_out():
+def test_events_of_rules_go_out_and_the_end_leaves_no_answer_standing():
     rule = {"type": "presence", "label": "espresso", "frames": 1}
     kept = run(make([camera(rules=[rule])]))
     events = kept.of("a/events")
-    assert [event["kind"] for event in events] == ["appeared", "disappeared"]
-    assert events[0]["confidence"] > 0.8
+    assert [event["kind"] for event in events] == ["disappeared", "appeared", "disappeared", "unknown"]
+    assert events[1]["confidence"] > 0.8
+    last = events[-1]
+    assert (last["camera_state"], last["trusted"], last["reason"]) == ("off", False, "the source has ended")
+    assert (last["frame"], last["captured_at"], last["model"]["name"]) == (None, None, "efficientnet-lite0")
+    assert [event["seq"] for event in events] == [1, 2, 3, 4]
+
+
+def test_a_camera_that_never_shows_anything_has_rules_without_an_answer():
+    rules = [{"type": "presence", "label": "espresso", "name": name} for name in ("one", "two")]
+    dead = camera("dead", {"type": "opencv", "url": "/dev/video97"}, rules=rules)
+    kept = run(make([dead]), lambda message: message.topic.endswith("dead/events") and b'"two"' in message.payload)
+    events = kept.of("dead/events")
+    assert [(event["kind"], event["rule"], event["camera_state"]) for event in events] == [
+        ("unknown", "one", "failed"), ("unknown", "two", "failed"),
+    ]  # fmt: skip
+    assert all("/dev/video97" in event["reason"] and event["frame"] is None for event in events)
+    assert all(message.durable for message in kept.messages if message.topic.endswith("/events"))
 
 
 def test_roi_rotation_and_flip_reach_the_result():
@@ -300,3 +317,47 @@ def test_a_disk_that_fails_is_an_alarm_on_the_device_status_and_its_return_ends_
     assert kept.of("status")[-1]["alarms"] == []
     spool = kept.of("telemetry")[-1]["sinks"]["mqtt"]["spool"]
     assert (spool["state"], spool["set_aside"], spool["drops"]) == ("journal", 0, {})
+
+
+def test_a_reload_counts_on_and_takes_the_old_answers_back():
+    photo = {"type": "images", "path": str(PHOTOS / "coffee.jpg"), "loop": True}
+    rules = [{"type": "presence", "label": "espresso", "frames": 1}]
+
+    def settings(fps):
+        return make([camera(source=photo, fps=fps, rules=rules, snapshot={"interval_s": 0})])
+
+    sink = create_memory(MemoryOptions(keep=100_000), SinkContext(device="box"))
+    service = Service(settings(100), extra_sinks={"kept": sink})
+    stopping, asked = threading.Event(), threading.Event()
+    service.start()
+    reload = Reload(requested=asked, load=lambda: (settings(90), SafeMode()))
+    waiter = threading.Thread(target=service.wait, args=(stopping,), kwargs={"reload": reload})
+    waiter.start()
+
+    def seen(count):
+        def check(message):
+            return message.topic.endswith("a/results") and json.loads(message.payload)["seq"] >= count
+
+        return check
+
+    try:
+        assert sink.wait_for(seen(30), timeout_s=30)
+        service.send_telemetry()
+        asked.set()
+        assert sink.wait_for(lambda message: b"taken over: started cameras: a" in message.payload, timeout_s=30)
+        so_far = sum(message.topic.endswith("a/results") for message in sink.messages)
+        assert sink.wait_for(seen(so_far + 20), timeout_s=30)
+    finally:
+        stopping.set()
+        waiter.join(30)
+        service.stop()
+    kept = Kept(sink)
+    sequences = [result["frame"]["sequence"] for result in kept.of("a/results")]
+    assert sequences == sorted(set(sequences))
+    told = [telemetry["cameras"]["a"] for telemetry in kept.of("telemetry")]
+    assert len(told) >= 2
+    for key in ("captured", "processed", "dropped", "unreadable", "failed", "restarts", "snapshots_dropped"):
+        assert [counts[key] for counts in told] == sorted(counts[key] for counts in told), key
+    assert told[-1]["processed"] == len(sequences)
+    events = [(event["kind"], event["camera_state"]) for event in kept.of("a/events")]
+    assert events == [("appeared", "live"), ("unknown", "off")] * 2
