@@ -5,7 +5,7 @@ import numpy as np
 from edgevision.events import presence
 from edgevision.events.base import RuleContext
 from edgevision.pipeline import Scene
-from edgevision.types import Classifications, Frame
+from edgevision.types import UNSEEN, Classifications, Frame, Segmentation
 
 FRAME = Frame(image=np.zeros((2, 2, 3), np.uint8), camera="a", sequence=0, captured_at_ns=5, captured_mono_ns=0)
 
@@ -53,3 +53,19 @@ def test_after_a_time_out_of_sight_rules_begin_anew():
 def test_after_blindness_an_answer_that_wavers_is_none():
     wavering = [(number % 2 == 0, SEEN) for number in range(10)]
     assert play((False, BLIND), *wavering) == ["unknown"]
+
+
+def test_presence_in_a_segmentation_is_a_share_of_what_was_looked_at():
+    class_map = np.full((10, 10), UNSEEN, np.uint8)
+    class_map[:5] = 1
+    class_map[1, 2:7] = 0  # 5 of 50 pixels
+    found = Segmentation(class_map=class_map, labels=("cup", "plate"))
+
+    def events(share):
+        options = presence.Options(label="cup", frames=1, share=share)
+        rule = presence.create(options, RuleContext(camera="a", name="r", labels=("cup", "plate")))
+        return rule.update(FRAME, found)
+
+    (event,) = events(0.1)
+    assert (event.kind, event.confidence, event.box) == ("appeared", None, (2, 1, 7, 2))
+    assert events(0.11) == ()

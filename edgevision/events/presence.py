@@ -1,7 +1,8 @@
 """Rule `presence`: an object or class comes and goes.
 
 It says `appeared` when a label has been seen in `frames` frames running, and `disappeared` when it has been missing for
-as many: one flickering frame is no event. A classifier sees a label when it is its first choice.
+as many: one flickering frame is no event. A classifier sees a label when it is its first choice, a segmentation when enough
+of the picture is of it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from edgevision import registry
 from edgevision.errors import UsageError
 from edgevision.events.base import Rule, RuleContext
-from edgevision.types import Classifications, Detections, Event, Frame, Predictions
+from edgevision.types import UNSEEN, Classifications, Detections, Event, Frame, Predictions, Segmentation
 
 
 class Options(registry.Options):
@@ -23,7 +25,9 @@ class Options(registry.Options):
     label: str
     """The class to watch for."""
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Count only predictions that are at least this sure."""
+    """Count only predictions that are at least this sure; a segmentation has no such number."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of a segmentation: count the label only where at least this share of the picture is of it."""
     frames: Annotated[int, Field(ge=1, le=10_000)] = 3
     """How many frames running must agree before it is an event."""
 
@@ -69,10 +73,19 @@ class Presence:
         """Whether it is there is unknown."""
         self._present, self._disagreeing = None, 0
 
-    def _surest(self, predictions: Predictions) -> tuple[float, tuple[float, float, float, float] | None] | None:
-        """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""
-        if not isinstance(predictions, Detections | Classifications):
+    def _covering(self, found: Segmentation) -> tuple[None, tuple[float, float, float, float]] | None:
+        """No confidence, and the box around all pixels of the label; None where there are too few."""
+        pixels = found.class_map == self._class_id
+        count = int(np.count_nonzero(pixels))
+        if count == 0 or count < self._options.share * np.count_nonzero(found.class_map != UNSEEN):
             return None
+        rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
+        return None, (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+    def _surest(self, predictions: Predictions) -> tuple[float | None, tuple[float, float, float, float] | None] | None:
+        """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""
+        if isinstance(predictions, Segmentation):
+            return self._covering(predictions)
         candidates = predictions.class_id[:1] if isinstance(predictions, Classifications) else predictions.class_id
         matches = (candidates == self._class_id).nonzero()[0]
         if len(matches) == 0 or predictions.confidence[matches[0]] < self._options.confidence:

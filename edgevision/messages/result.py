@@ -9,8 +9,17 @@ test holds every text against it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from edgevision.messages.contract import CameraState, ClassificationItem, DetectionItem, ModelRef, ResultPayload
+from edgevision.messages.contract import (
+    CameraState,
+    ClassificationItem,
+    DetectionItem,
+    ModelRef,
+    ResultPayload,
+    SegmentItem,
+)
+from edgevision.messages.segments import segment_items
 from edgevision.messages.times import timestamp
 from edgevision.types import Classifications, Detections, Frame, Predictions, StageTimes, label_of
 
@@ -39,8 +48,9 @@ class ResultWriter:
         state: CameraState,
         dropped: int,
         trusted: bool,
+        segments: Sequence[SegmentItem] | None = None,
     ) -> bytes:
-        """The payload of one result."""
+        """The payload of one result; `segments` in place of a class map's own items, where its masks are of another form."""
         height, width = frame.image.shape[:2]
         text = (
             f'{self._head}{seq},"captured_at":"{timestamp(frame.captured_at_ns)}","published_at":"'
@@ -48,16 +58,20 @@ class ResultWriter:
             f'"sequence":{frame.sequence},"dropped":{dropped}}},"latency_ms":{{"waiting":{_ms(times.capture_to_start_ns)},'
             f'"preprocess":{_ms(times.preprocess_ns)},"inference":{_ms(times.inference_ns)},"decode":'
             f'{_ms(times.decode_ns)},"events":{_ms(times.events_ns)},"total":{_ms(total_ns)}}},"historical":false,"trusted":'
-            f"{'true' if trusted else 'false'},{self._predictions(predictions)}}}"
+            f"{'true' if trusted else 'false'},{self._predictions(predictions, segments)}}}"
         )
         return text.encode()
 
-    def _predictions(self, found: Predictions) -> str:
+    def _predictions(self, found: Predictions, segments: Sequence[SegmentItem] | None) -> str:
+        detections = classifications = parts = "null"
         if isinstance(found, Detections):
-            return f'"task":"detection","detections":[{self._detections(found)}],"classifications":null'
-        if isinstance(found, Classifications):
-            return f'"task":"classification","detections":null,"classifications":[{self._classifications(found)}]'
-        return '"task":"segmentation","detections":null,"classifications":null'
+            task, detections = "detection", f"[{self._detections(found)}]"
+        elif isinstance(found, Classifications):
+            task, classifications = "classification", f"[{self._classifications(found)}]"
+        else:
+            items = segment_items(found) if segments is None else segments
+            task, parts = "segmentation", f"[{','.join(item.model_dump_json() for item in items)}]"
+        return f'"task":"{task}","detections":{detections},"classifications":{classifications},"segments":{parts}'
 
     def _detections(self, found: Detections) -> str:
         # float32 does not print shortly as a double: four digits of confidence and hundredths of a pixel are what is meant.
@@ -95,7 +109,7 @@ def _ms(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:.3f}"
 
 
-def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[ClassificationItem]:
+def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[ClassificationItem] | list[SegmentItem]:
     """Predictions as values of the contract, for whoever does not write them sixty times a second."""
     if isinstance(predictions, Detections):
         tracks = [None] * len(predictions) if predictions.track_id is None else predictions.track_id.tolist()
@@ -124,4 +138,4 @@ def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[Cla
             )
             for class_id, value in rows
         ]
-    return []
+    return segment_items(predictions)

@@ -104,7 +104,7 @@ class ModelGroup:
         self._exchange.add(section.name)
         scene = assembly.make_scene(section, self.model.labels)
         self.sections[section.name] = section
-        self.stations[section.name] = Station(camera=camera, scene=scene, snapshots=snapshots)
+        self.stations[section.name] = Station(camera=camera, scene=scene, snapshots=snapshots, masks=section.masks)
         part = self._board.part(f"camera:{section.name}", limit_s=0.0)
         part.ended = partial(_has_died, camera)
         return camera
