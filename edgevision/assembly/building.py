@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgevision import documents, model_store, registry
+from edgevision.assembly.constants import WithConstants, split_inputs
 from edgevision.decode.base import DecodeContext
 from edgevision.errors import EdgevisionError, ModelError, UsageError
 from edgevision.inference.base import Backend, BackendContext, ModelFile
@@ -79,20 +80,18 @@ def assemble(
     where: str,
 ) -> Model:
     """Put preprocessor and decoder around a loaded backend; whatever does not fit is told with the model's place."""
-    if len(backend.inputs) != 1:
-        names = ", ".join(spec.name for spec in backend.inputs)
-        raise ModelError(f"{where}: inputs: needs one picture input; the model has {names}")
+    section = manifest.input_for(backend_name)
+    picture, constants = split_inputs(backend.inputs, section.constants, where=where)
     by_name = {spec.name: spec for spec in backend.outputs}
     roles = manifest.outputs_for(backend_name)
     for role, name in roles.items():
         if name not in by_name:
             raise ModelError(f"{where}: outputs.{role}: the model has no output {name!r}; it has {', '.join(by_name)}")
-    section = manifest.input_for(backend_name)
     preprocess, decode = registry.load("preprocess", section.resize), registry.load("decode", manifest.family)
     try:
         preprocessor = preprocess.create(
             _options(preprocess, section.options, "input.options"),
-            backend.inputs[0],
+            picture,
             InputFormat(size=section.size, color=section.color, mean=section.mean, std=section.std),
         )
         decoder = decode.create(
@@ -107,7 +106,7 @@ def assemble(
         labels=labels,
         backend_name=backend_name,
         threads=settings.threads,
-        preprocessor=preprocessor,
+        preprocessor=WithConstants(preprocessor, constants) if constants else preprocessor,
         backend=backend,
         decoder=decoder,
     )

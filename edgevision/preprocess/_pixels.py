@@ -94,7 +94,7 @@ class FittedPreprocessor:
         self._writer.fill(self._pad)
         self._put = self._writer.into(target, self._interpolation)
         self._result = ModelInput(
-            tensors={self._input_name: self._writer.tensor},
+            tensors={self._input_name: self._writer.given},
             transform=ImageTransform(
                 frame_size=(width, height),
                 input_size=self._input_size,
@@ -116,6 +116,8 @@ class PixelWriter:
             ModelError: see `FittedPreprocessor`.
         """
         self.tensor: NDArray[Any] = np.zeros(_tensor_shape(spec, input_format), spec.dtype)
+        self.given = self.tensor if len(spec.shape) == 4 else self.tensor[0]
+        """The same memory, as the model wants it: torchvision's detectors take a picture without a batch."""
         self._planar = spec.layout == "NCHW"
         self._swap = input_format.color == "RGB"
         try:
@@ -208,13 +210,13 @@ def _flip_sign(pixels: NDArray[np.uint8], view: NDArray[Any], _channel_axis: int
 def _tensor_shape(spec: TensorSpec, input_format: InputFormat) -> tuple[int, ...]:
     """The input's shape with the manifest's size where the model leaves it open."""
     width, height = input_format.size
-    if spec.layout is None or len(spec.shape) != 4:
+    if spec.layout is None or len(spec.shape) not in (3, 4):
         raise ModelError(f"model input {spec.name!r} is {list(spec.shape)}: no picture of 3 channels, NHWC or NCHW")
     wanted = (1, 3, height, width) if spec.layout == "NCHW" else (1, height, width, 3)
-    if any(known not in (-1, want) for known, want in zip(spec.shape, wanted, strict=True)):
+    if any(known not in (-1, want) for known, want in zip(spec.shape, wanted[-len(spec.shape) :], strict=True)):
         raise ModelError(
             f"model input {spec.name!r} is {spec.layout} {list(spec.shape)}, but the manifest's input size is "
-            f"{width}x{height} (width x height), which makes {list(wanted)}"
+            f"{width}x{height} (width x height), which makes {list(wanted[-len(spec.shape) :])}"
         )
     if not (np.issubdtype(spec.dtype, np.integer) or np.issubdtype(spec.dtype, np.floating)):
         raise ModelError(f"model input {spec.name!r} is {spec.dtype}: pixels need an integer or a float type")

@@ -18,6 +18,12 @@ PLUGINS = registry.available("decode")
 # Shapes of a small model's outputs, by role; the input is 64 x 32.
 OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
     "classifier": {"scores": (1, 7)},
+    "detr": {"boxes": (1, 9, 4), "scores": (1, 9, 7)},
+    "efficientdet": {
+        "boxes": (1, (8 * 4 + 4 * 2 + 2 * 1 + 1 + 1) * 9, 4),
+        "scores": (1, (8 * 4 + 4 * 2 + 2 * 1 + 1 + 1) * 9, 7),
+    },
+    "faster_rcnn": {"boxes": (6, 4), "classes": (6,), "scores": (6,)},
     "semantic": {"scores": (1, 7, 4, 8)},
     "yolox": {"predictions": (1, 8 * 4 + 4 * 2 + 2 * 1, 5 + 7)},
     "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},

@@ -12,7 +12,7 @@ from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
 from edgevision.types import UNSEEN, ImageTransform
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "data" / "torchvision_deeplab.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "decoders" / "torchvision_deeplab.npz"
 LABELS = tuple("abcdef")
 
 
@@ -29,16 +29,16 @@ def segment(scores, options=None, transform=None, *, role="scores", quantization
 
 def test_bilinear_is_what_torch_makes_of_the_same_scores():
     golden = np.load(GOLDEN)
-    found = segment(golden["scores"], {"upsample": "bilinear"}, same((256, 192)), labels=LABELS)
+    found = segment(golden["tensor scores"], {"upsample": "bilinear"}, same((256, 192)), labels=LABELS)
     assert found.class_map.shape == (192, 256)
     # float32 sums in another order: of 49152 pixels a few lie on the very edge.
     assert (found.class_map == golden["class_map"]).mean() > 0.9995
-    nearest = segment(golden["scores"], None, same((256, 192)), labels=LABELS)
+    nearest = segment(golden["tensor scores"], None, same((256, 192)), labels=LABELS)
     assert 0.85 < (nearest.class_map == golden["class_map"]).mean() < 0.99
 
 
 def test_channels_last_and_first_say_the_same():
-    scores = np.load(GOLDEN)["scores"]
+    scores = np.load(GOLDEN)["tensor scores"]
     last = np.ascontiguousarray(scores.transpose(0, 2, 3, 1))
     for options in ({"upsample": "nearest"}, {"upsample": "bilinear"}):
         first = segment(scores, options, same((40, 30)), labels=LABELS)

@@ -1,12 +1,13 @@
-"""Makes data/torchvision_*.npz: outputs of torchvision's own networks, and what its own code makes of them.
+"""Makes torchvision_*.npz: outputs of torchvision's own networks, and what its own code makes of them.
 
-    python tests/golden/make_torchvision.py
+    python tests/golden/decoders/make_torchvision.py
 
 Needs `torch` and `torchvision` (made with 2.14.1 and 0.29.1), which are no dependency of the project. The weights are random,
 from a seed: a decoder is tested, not a network. Random scores are all alike, so the heads are scaled until there is something
 to find.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's users know
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-DATA = Path(__file__).parent / "data"
+HERE = Path(__file__).parent
 
 
 def settle(part, *, size):
@@ -40,8 +41,8 @@ def deeplab():
         # What `_SimpleSegmentationModel.forward` ends in; a user then takes the argmax.
         upsampled = F.interpolate(scores, size=picture.shape[-2:], mode="bilinear", align_corners=False)
     np.savez_compressed(
-        DATA / "torchvision_deeplab.npz",
-        scores=scores.numpy(),
+        HERE / "torchvision_deeplab.npz",
+        **{"tensor scores": scores.numpy()},
         class_map=upsampled.argmax(dim=1)[0].numpy().astype(np.uint8),
     )
 
@@ -59,10 +60,22 @@ def faster_rcnn():
         network.roi_heads.box_predictor.bbox_pred.weight *= 10
         picture = F.interpolate(torch.rand(1, 3, 10, 14), size=(160, 224), mode="bicubic")[0].clamp(0, 1)
         (found,) = network([picture])
-    np.savez_compressed(DATA / "torchvision_faster_rcnn.npz", **{key: value.numpy() for key, value in found.items()})
+    settings = {"width": 224, "height": 160, "confidence": 0.1, "activation": "none", "made with": "torchvision 0.29.1"}
+    sure = found["scores"] >= settings["confidence"]
+    np.savez_compressed(
+        HERE / "torchvision_faster_rcnn.npz",
+        **{
+            "tensor boxes": found["boxes"].numpy(),
+            "tensor classes": found["labels"].numpy(),
+            "tensor scores": found["scores"].numpy(),
+        },
+        xyxy=found["boxes"][sure].numpy(),
+        confidence=found["scores"][sure].numpy(),
+        class_id=found["labels"][sure].numpy().astype(np.int32),
+        settings=json.dumps(settings),
+    )
 
 
 if __name__ == "__main__":
-    DATA.mkdir(exist_ok=True)
     deeplab()
     faster_rcnn()
