@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgevision.assembly import load_model
     from edgevision.errors import EdgevisionError
     from edgevision.pipeline import Model
-    from edgevision.types import Classifications, Detections, Frame, Segmentation
+    from edgevision.types import Classifications, Detections, Embedding, Frame, Segmentation
 
 __all__ = [
     "Classifications",
@@ -26,6 +26,7 @@ __all__ = [
     "EdgevisionError",
     "Frame",
     "Model",
+    "Embedding",
     "Segmentation",
     "__version__",
     "load_model",
@@ -38,6 +39,7 @@ _HOMES = {
     "Classifications": "edgevision.types",
     "Detections": "edgevision.types",
     "Frame": "edgevision.types",
+    "Embedding": "edgevision.types",
     "Segmentation": "edgevision.types",
 }
 

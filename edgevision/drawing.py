@@ -25,7 +25,7 @@ def draw(image: NDArray[np.uint8], predictions: Predictions) -> NDArray[np.uint8
         for class_id, confidence in zip(predictions.class_id.tolist(), predictions.confidence.tolist(), strict=True):
             text = f"{label_of(predictions.labels, class_id)} {confidence:.2f}"
             y += _write(canvas, text, (0, y), _color(class_id), scale)
-    else:
+    elif isinstance(predictions, Segmentation):
         _draw_classes(canvas, predictions, scale)
     return canvas
 

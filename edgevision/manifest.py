@@ -105,7 +105,7 @@ class Manifest(_Part):
 
     name: ModelName
     version: str
-    task: Literal["classification", "detection", "segmentation"]
+    task: Literal["classification", "detection", "segmentation", "embedding"]
     family: str
     """The decoder: a file in edgevision/decode."""
     files: Annotated[dict[str, FileSection], Field(min_length=1)]

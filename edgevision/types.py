@@ -114,6 +114,8 @@ class Classifications:
     """(k,)"""
     labels: tuple[str, ...] = field(default=(), repr=False)
     """The model's label by class id."""
+    multi_label: bool = False
+    """Whether each class stands for itself, and all are true; else they are guesses at one."""
 
     def __len__(self) -> int:
         """Number of classes named."""
@@ -144,7 +146,23 @@ class Segmentation:
         return int(np.count_nonzero(seen))
 
 
-Predictions: TypeAlias = Detections | Classifications | Segmentation
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embedding:
+    """A vector that stands for the whole picture."""
+
+    vector: NDArray[np.float32]
+    """(n,)"""
+    normalised: bool
+    """Whether its length is 1."""
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    """Whatever labels the model came with; an embedding names nothing."""
+
+    def __len__(self) -> int:
+        """1: every picture has its vector."""
+        return 1
+
+
+Predictions: TypeAlias = Detections | Classifications | Segmentation | Embedding
 
 
 def label_of(labels: tuple[str, ...], class_id: int) -> str:

@@ -1,5 +1,7 @@
 """Rules and trust: what a camera did not see is unknown, and never an answer."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgevision.events import presence
@@ -53,6 +55,18 @@ def test_after_a_time_out_of_sight_rules_begin_anew():
 def test_after_blindness_an_answer_that_wavers_is_none():
     wavering = [(number % 2 == 0, SEEN) for number in range(10)]
     assert play((False, BLIND), *wavering) == ["unknown"]
+
+
+def test_presence_among_several_labels():
+    ids = np.array([1, 0], np.int32)
+    one = Classifications(confidence=np.array([0.9, 0.8], np.float32), class_id=ids, labels=("cup", "plate"))
+    rule = presence.create(
+        presence.Options(label="cup", frames=1), RuleContext(camera="a", name="r", labels=("cup", "plate"))
+    )
+    assert rule.update(FRAME, one) == ()
+    (event,) = rule.update(FRAME, replace(one, multi_label=True))
+    assert event.kind == "appeared"
+    assert event.confidence == np.float32(0.8)
 
 
 def test_presence_in_a_segmentation_is_a_share_of_what_was_looked_at():

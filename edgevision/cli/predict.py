@@ -186,8 +186,11 @@ class _Table:
         for index, row in enumerate(rows):
             box = " ".join(f"{edge:.0f}" for edge in row.get("xyxy", ()))
             first = index == 0
-            sure = f"{row['share']:.1%}" if "share" in row else f"{row['confidence']:.3f}"
-            self._table.add_row(name if first else "", row["label"], sure, box, spent_ms if first else "")
+            sure = (
+                f"{row['share']:.1%}" if "share" in row else f"{row['confidence']:.3f}" if "confidence" in row else ""
+            )
+            label = row["label"] if "label" in row else f"vector of {row['size']} numbers"
+            self._table.add_row(name if first else "", label, sure, box, spent_ms if first else "")
 
     def close(self) -> None:
         console().print(self._table)

@@ -154,7 +154,7 @@ class Feed:
             [],
         )
         self.labels.update(item["label"] for item in items[: 1 if content["task"] == "classification" else None])
-        camera.label = items[0]["label"] if items else "(nothing)"
+        camera.label = items[0]["label"] if items else "(vector)" if content["task"] == "embedding" else "(nothing)"
         camera.confidence = items[0].get("confidence") if items else None
         if content["task"] != "classification" and len(items) > 1:
             camera.label += f" and {len(items) - 1} more"

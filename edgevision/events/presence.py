@@ -1,8 +1,8 @@
 """Rule `presence`: an object or class comes and goes.
 
 It says `appeared` when a label has been seen in `frames` frames running, and `disappeared` when it has been missing for
-as many: one flickering frame is no event. A classifier sees a label when it is its first choice, a segmentation when enough
-of the picture is of it.
+as many: one flickering frame is no event. A classifier sees a label when it is its first choice, or with several labels at
+once when it is one of them; a segmentation when enough of the picture is of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field
 from edgevision import registry
 from edgevision.errors import UsageError
 from edgevision.events.base import Rule, RuleContext
-from edgevision.types import UNSEEN, Classifications, Detections, Event, Frame, Predictions, Segmentation
+from edgevision.types import UNSEEN, Classifications, Detections, Embedding, Event, Frame, Predictions, Segmentation
 
 
 class Options(registry.Options):
@@ -86,7 +86,11 @@ class Presence:
         """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""
         if isinstance(predictions, Segmentation):
             return self._covering(predictions)
-        candidates = predictions.class_id[:1] if isinstance(predictions, Classifications) else predictions.class_id
+        if isinstance(predictions, Embedding):
+            return None  # which has no labels: `create` has refused the rule
+        candidates = predictions.class_id
+        if isinstance(predictions, Classifications) and not predictions.multi_label:
+            candidates = candidates[:1]
         matches = (candidates == self._class_id).nonzero()[0]
         if len(matches) == 0 or predictions.confidence[matches[0]] < self._options.confidence:
             return None

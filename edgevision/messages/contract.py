@@ -17,7 +17,7 @@ CameraState: TypeAlias = Literal[
 ]
 """All states of version 1. A consumer treats every state but `live` as "cannot be trusted to see"."""
 DeviceState: TypeAlias = Literal["starting", "online", "stopping", "offline"]
-Task: TypeAlias = Literal["classification", "detection", "segmentation"]
+Task: TypeAlias = Literal["classification", "detection", "segmentation", "embedding"]
 Timestamp = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", json_schema_extra={"format": "date-time"})
 ]
@@ -133,6 +133,17 @@ class SegmentItem(_Payload):
     and even-odd (OpenCV's `fillPoly`) they are the mask, but for the corners that were left out to stay small."""
 
 
+class EmbeddingItem(_Payload):
+    """A vector that stands for the whole picture."""
+
+    size: Annotated[int, Field(ge=1)]
+    """How many numbers it has."""
+    normalised: bool
+    """Whether its length is 1: then the dot product of two is their cosine similarity."""
+    float32: str
+    """The numbers as little-endian IEEE 754 of 32 bits, in base64."""
+
+
 class ResultPayload(Envelope):
     """What a model saw in one frame; sent for every frame, with empty lists where it saw nothing."""
 
@@ -154,6 +165,8 @@ class ResultPayload(Envelope):
     segments: list[SegmentItem] | None = None
     """For task `segmentation`: every class that was seen but the background, largest first. Masks are as the config's `masks`
     says; both forms are null where it wants none, and where even the coarsest takes more than its `max_bytes`."""
+    embedding: EmbeddingItem | None = None
+    """For task `embedding`."""
 
 
 class EventPayload(Envelope):

@@ -9,19 +9,21 @@ test holds every text against it.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
 
 from edgevision.messages.contract import (
     CameraState,
     ClassificationItem,
     DetectionItem,
+    EmbeddingItem,
     ModelRef,
     ResultPayload,
     SegmentItem,
 )
 from edgevision.messages.segments import segment_items
 from edgevision.messages.times import timestamp
-from edgevision.types import Classifications, Detections, Frame, Predictions, StageTimes, label_of
+from edgevision.types import Classifications, Detections, Embedding, Frame, Predictions, StageTimes, label_of
 
 
 class ResultWriter:
@@ -63,15 +65,20 @@ class ResultWriter:
         return text.encode()
 
     def _predictions(self, found: Predictions, segments: Sequence[SegmentItem] | None) -> str:
-        detections = classifications = parts = "null"
+        detections = classifications = parts = vector = "null"
         if isinstance(found, Detections):
             task, detections = "detection", f"[{self._detections(found)}]"
         elif isinstance(found, Classifications):
             task, classifications = "classification", f"[{self._classifications(found)}]"
+        elif isinstance(found, Embedding):
+            task, vector = "embedding", embedding_item(found).model_dump_json()
         else:
             items = segment_items(found) if segments is None else segments
             task, parts = "segmentation", f"[{','.join(item.model_dump_json() for item in items)}]"
-        return f'"task":"{task}","detections":{detections},"classifications":{classifications},"segments":{parts}'
+        return (
+            f'"task":"{task}","detections":{detections},"classifications":{classifications},"segments":{parts},'
+            f'"embedding":{vector}'
+        )
 
     def _detections(self, found: Detections) -> str:
         # float32 does not print shortly as a double: four digits of confidence and hundredths of a pixel are what is meant.
@@ -109,7 +116,15 @@ def _ms(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:.3f}"
 
 
-def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[ClassificationItem] | list[SegmentItem]:
+def embedding_item(found: Embedding) -> EmbeddingItem:
+    """An embedding as a value of the contract."""
+    text = b64encode(found.vector.astype("<f4", copy=False).tobytes()).decode("ascii")
+    return EmbeddingItem(size=len(found.vector), normalised=found.normalised, float32=text)
+
+
+def prediction_items(
+    predictions: Predictions,
+) -> list[DetectionItem] | list[ClassificationItem] | list[SegmentItem] | list[EmbeddingItem]:
     """Predictions as values of the contract, for whoever does not write them sixty times a second."""
     if isinstance(predictions, Detections):
         tracks = [None] * len(predictions) if predictions.track_id is None else predictions.track_id.tolist()
@@ -138,4 +153,6 @@ def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[Cla
             )
             for class_id, value in rows
         ]
+    if isinstance(predictions, Embedding):
+        return [embedding_item(predictions)]
     return segment_items(predictions)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgevision import registry
 from edgevision.decode.base import DecodeContext
 from edgevision.errors import InferenceError, ModelError
-from edgevision.types import UNSEEN, Classifications, Detections, ImageTransform, Segmentation, TensorSpec
+from edgevision.types import UNSEEN, Classifications, Detections, Embedding, ImageTransform, Segmentation, TensorSpec
 
 PLUGINS = registry.available("decode")
 
@@ -24,6 +24,7 @@ OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
         "scores": (1, (8 * 4 + 4 * 2 + 2 * 1 + 1 + 1) * 9, 7),
     },
     "faster_rcnn": {"boxes": (6, 4), "classes": (6,), "scores": (6,)},
+    "embedding": {"embedding": (1, 7)},
     "semantic": {"scores": (1, 7, 4, 8)},
     "yolox": {"predictions": (1, 8 * 4 + 4 * 2 + 2 * 1, 5 + 7)},
     "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},
@@ -80,6 +81,10 @@ def test_predictions_are_sound_whatever_the_model_says(name, seed, confidence):
         tensor[:] = -1
     for key, value in kept.items():
         np.testing.assert_array_equal(vars_of(found)[key], value)
+    if isinstance(found, Embedding):
+        assert found.vector.dtype == np.float32
+        assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+        return
     if isinstance(found, Segmentation):
         assert found.class_map.shape == (100, 200)
         assert found.class_map.dtype == np.uint8
@@ -104,6 +109,8 @@ def test_predictions_are_sound_whatever_the_model_says(name, seed, confidence):
 
 
 def vars_of(found):
+    if isinstance(found, Embedding):
+        return {"vector": found.vector}
     if isinstance(found, Segmentation):
         return {"class_map": found.class_map}
     if isinstance(found, Detections):
@@ -125,7 +132,7 @@ def test_a_missing_role_is_named_with_all_that_are_needed(name):
 def test_labels_are_handed_on_as_they_are(name):
     labels = tuple("abcdefg")
     found = make(name, labels=labels)(
-        {spec.name: np.zeros(spec.shape, np.float32) for spec in specs_of(name).values()}, TRANSFORM
+        {spec.name: np.full(spec.shape, 0.1, np.float32) for spec in specs_of(name).values()}, TRANSFORM
     )
     assert found.labels is labels
 
