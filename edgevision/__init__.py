@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgevision.errors import EdgevisionError
     from edgevision.pipeline import Model
     from edgevision.tiling import Tiling
-    from edgevision.types import Classifications, Detections, Frame, Segmentation
+    from edgevision.types import Classifications, Detections, Embedding, Frame, Segmentation
 
 __all__ = [
     "Classifications",
@@ -27,6 +27,7 @@ __all__ = [
     "EdgevisionError",
     "Frame",
     "Model",
+    "Embedding",
     "Segmentation",
     "Tiling",
     "__version__",
@@ -41,6 +42,7 @@ _HOMES = {
     "Classifications": "edgevision.types",
     "Detections": "edgevision.types",
     "Frame": "edgevision.types",
+    "Embedding": "edgevision.types",
     "Segmentation": "edgevision.types",
 }
 

@@ -9,6 +9,9 @@ from edgevision.messages import PAYLOADS, Deliveries
 
 CONTRACT_VERSION = "1.0.0"
 
+_IMAGE = "A JPEG whose comment segment (FF FE, the first) holds this JSON."
+_MASK = "A palette PNG of class ids, whose first iTXt chunk (keyword edgevision) holds this JSON with `what: mask`."
+
 # Kind of payload -> topic below `{topic}/{device}`, kind of delivery, what it tells.
 _CHANNELS = {
     "status": (
@@ -20,7 +23,11 @@ _CHANNELS = {
     "camera-status": ("{camera}/status", "status", "A camera's state; retained, sent on every change."),
     "result": ("{camera}/results", "results", "What the model saw in one frame; sent for every frame."),
     "event": ("{camera}/events", "events", "Something that a rule saw happen."),
-    "image": ("{camera}/image", "image", "A JPEG whose comment segment (FF FE, the first) holds this JSON."),
+    "image": (
+        "{camera}/image",
+        "image",
+        _IMAGE,
+    ),
 }
 
 
@@ -67,6 +74,8 @@ def document() -> dict[str, Any]:
             "contentType": "image/jpeg" if name == "image" else "application/json",
             "payload": {"schemaFormat": "application/schema+json;version=draft-2020-12", "schema": schema},
         }
+    channels["image"]["messages"]["image_mask"] = {"$ref": "#/components/messages/image_mask"}
+    messages["image_mask"] = {**messages["image"], "summary": _MASK, "contentType": "image/png"}
     return {
         "asyncapi": "3.0.0",
         "info": {

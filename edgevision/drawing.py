@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ImageError
-from edgevision.types import Classifications, Detections, Predictions, label_of
+from edgevision.types import UNSEEN, Classifications, Detections, Predictions, Segmentation, label_of
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -25,7 +25,33 @@ def draw(image: NDArray[np.uint8], predictions: Predictions) -> NDArray[np.uint8
         for class_id, confidence in zip(predictions.class_id.tolist(), predictions.confidence.tolist(), strict=True):
             text = f"{label_of(predictions.labels, class_id)} {confidence:.2f}"
             y += _write(canvas, text, (0, y), _color(class_id), scale)
+    elif isinstance(predictions, Segmentation):
+        _draw_classes(canvas, predictions, scale)
     return canvas
+
+
+def _draw_classes(canvas: NDArray[np.uint8], found: Segmentation, scale: float) -> None:
+    """Each class in its colour over the picture, half seen through, and a list of them; the background stays as it is."""
+    pixels = np.bincount(found.class_map.ravel(), minlength=UNSEEN + 1)
+    looked_at = found.class_map.size - int(pixels[UNSEEN])
+    shown = [class_id for class_id in np.flatnonzero(pixels).tolist() if class_id not in (found.background, UNSEEN)]
+    table = np.zeros((1, 256, 3), np.uint8)
+    table[0, shown] = [_color(class_id) for class_id in shown] if shown else 0
+    visible = np.isin(found.class_map, shown)
+    colors = cv2.LUT(cv2.merge((found.class_map,) * 3), table)
+    canvas[visible] = cv2.addWeighted(canvas, 0.5, colors, 0.5, 0)[visible]
+    y = 0
+    for class_id in sorted(shown, key=lambda class_id: -pixels[class_id]):
+        text = f"{label_of(found.labels, class_id)} {pixels[class_id] / looked_at:.1%}"
+        y += _write(canvas, text, (0, y), _color(class_id), scale)
+
+
+def palette(background: int | None) -> list[tuple[int, int, int]]:
+    """Red, green, blue of the 256 numbers of a class map: the background is black, what was not looked at is grey."""
+    colors = [_color(class_id)[::-1] for class_id in range(UNSEEN)]
+    if background is not None:
+        colors[background] = (0, 0, 0)
+    return [*((red, green, blue) for red, green, blue in colors), (128, 128, 128)]
 
 
 def _draw_boxes(canvas: NDArray[np.uint8], found: Detections, scale: float) -> None:

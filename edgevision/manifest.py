@@ -29,6 +29,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+_Numbers = Annotated[list[float], Field(min_length=1, max_length=64)]
+ConstantInput = float | _Numbers | Annotated[list[_Numbers], Field(min_length=1, max_length=64)]
+"""A number, a row of numbers, or rows of them."""
+
+
 class InputSection(_Part):
     """How the model wants its picture."""
 
@@ -44,6 +49,8 @@ class InputSection(_Part):
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (
         None
     )
+    constants: Annotated[dict[str, ConstantInput], Field(max_length=8)] = Field(default_factory=dict)
+    """What the model's other inputs are given with every picture, by input name: `orig_target_sizes: [[640, 640]]`."""
 
 
 class InputOverride(_Part):
@@ -98,7 +105,7 @@ class Manifest(_Part):
 
     name: ModelName
     version: str
-    task: Literal["classification", "detection", "segmentation"]
+    task: Literal["classification", "detection", "segmentation", "embedding"]
     family: str
     """The decoder: a file in edgevision/decode."""
     files: Annotated[dict[str, FileSection], Field(min_length=1)]

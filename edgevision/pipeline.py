@@ -91,7 +91,8 @@ class Model:
             image: (H, W, 3) uint8 BGR, as OpenCV reads it, or the path of a picture file.
 
         Returns:
-            Detections (boxes in pixels of the picture) or Classifications, most confident first.
+            Detections (boxes in pixels of the picture) or Classifications, most confident first; a Segmentation; or an
+            Embedding.
 
         Raises:
             ImageError: the file is no usable picture, or the array has another shape or dtype.

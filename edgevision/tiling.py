@@ -149,8 +149,8 @@ class Spent:
 
 
 def takes_batches(backend: Backend, outputs: Sequence[TensorSpec]) -> bool:
-    """Whether several tiles can be one inference: every input, and every output that is decoded, has an open batch."""
-    return all(spec.open_batch for spec in (*backend.inputs, *outputs))
+    """Whether several tiles can be one inference: a single input, and every output that is decoded, with an open batch."""
+    return len(backend.inputs) == 1 and all(spec.open_batch for spec in (*backend.inputs, *outputs))
 
 
 class Tiles:

@@ -121,25 +121,55 @@ class Classifications:
     """(k,)"""
     labels: tuple[str, ...] = field(default=(), repr=False)
     """The model's label by class id."""
+    multi_label: bool = False
+    """Whether each class stands for itself, and all are true; else they are guesses at one."""
 
     def __len__(self) -> int:
         """Number of classes named."""
         return len(self.confidence)
 
 
+UNSEEN = 255
+"""A class map's value where the model did not look: outside the camera's region, or cut off. It is never "nothing there"."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Segmentation:
     """A class for every pixel."""
 
-    class_map: NDArray[np.uint8] | NDArray[np.uint16]
-    """(H, W) in frame pixels"""
-    confidence: NDArray[np.float32] | None = None
-    """(H, W) 0-1, or None where the model gives none."""
+    class_map: NDArray[np.uint8]
+    """(H, W) in frame pixels; `UNSEEN` where the model did not look."""
+    background: int | None = None
+    """The class that means "nothing here"; None where every class is something."""
     labels: tuple[str, ...] = field(default=(), repr=False)
     """The model's label by class id."""
 
+    def __len__(self) -> int:
+        """Number of classes found; the background is none."""
+        seen = np.bincount(self.class_map.ravel(), minlength=UNSEEN + 1)
+        seen[UNSEEN] = 0
+        if self.background is not None:
+            seen[self.background] = 0
+        return int(np.count_nonzero(seen))
 
-Predictions: TypeAlias = Detections | Classifications | Segmentation
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Embedding:
+    """A vector that stands for the whole picture."""
+
+    vector: NDArray[np.float32]
+    """(n,)"""
+    normalised: bool
+    """Whether its length is 1."""
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    """Whatever labels the model came with; an embedding names nothing."""
+
+    def __len__(self) -> int:
+        """1: every picture has its vector."""
+        return 1
+
+
+Predictions: TypeAlias = Detections | Classifications | Segmentation | Embedding
 
 
 def label_of(labels: tuple[str, ...], class_id: int) -> str:

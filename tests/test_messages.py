@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 import threading
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgevision import asyncapi, messages
 from edgevision.messages import Composer, Deliveries, Delivery, ModelRef
-from edgevision.types import Classifications, Detections, Event, Frame, StageTimes
+from edgevision.types import Classifications, Detections, Embedding, Event, Frame, Segmentation, StageTimes
 
 SCHEMAS = asyncapi.json_schemas()
 MODEL = ModelRef(name="m", version="1", sha256="0" * 64)
@@ -165,6 +166,40 @@ def test_classification_event_status_and_image_fit_their_schemas():
     content = json.loads(messages.read_jpeg_comment(image.payload))
     jsonschema.validate(content, SCHEMAS["image"])
     assert content["xyxy"] == [1, 2, 3, 4]
+
+
+@given(st.integers(0, 2**32 - 1), st.text(min_size=1, max_size=9))
+@settings(max_examples=20)
+def test_a_segmentation_is_what_the_contract_says(seed, label):
+    class_map = np.random.default_rng(seed).integers(0, 4, (12, 20)).astype(np.uint8).repeat(3, 0)
+    found = Segmentation(class_map=class_map, background=0, labels=("", label))
+    content = check(composer().result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0))
+    assert content["task"] == "segmentation"
+    assert content["segments"] == [item.model_dump(mode="json") for item in messages.prediction_items(found)]
+    assert {item["label"] for item in content["segments"]} == {label, "class 2", "class 3"}
+    none = Segmentation(class_map=np.zeros((2, 2), np.uint8), background=0)
+    assert check(composer().result(frame(), none, StageTimes(), model=MODEL, state="live", dropped=0))["segments"] == []
+
+
+@given(st.lists(st.floats(-(2**99), 2**99, width=32), min_size=1, max_size=40), st.booleans())
+@settings(max_examples=20)
+def test_an_embedding_comes_back_as_it_was(numbers, normalised):
+    found = Embedding(vector=np.array(numbers, np.float32), normalised=normalised)
+    content = check(composer().result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0))
+    assert (content["task"], content["segments"], content["detections"]) == ("embedding", None, None)
+    item = content["embedding"]
+    assert (item["size"], item["normalised"]) == (len(numbers), normalised)
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(item["float32"]), "<f4"), found.vector)
+    assert messages.prediction_items(found)[0].model_dump() == item
+
+
+def test_a_mask_carries_its_truth():
+    png = messages.class_map_png(np.zeros((4, 6), np.uint8), [(0, 0, 0)] * 256)
+    message = composer().image(png, frame(), state="live", dropped=0, what="mask", xyxy=(0, 0, 6, 4))
+    assert message.content_type == "image/png"
+    content = json.loads(messages.read_png_text(message.payload))
+    jsonschema.Draft202012Validator(SCHEMAS["image"]).validate(content)
+    assert content["what"] == "mask"
 
 
 def test_a_real_jpeg_is_the_same_picture_with_its_comment():

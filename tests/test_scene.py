@@ -1,11 +1,13 @@
 """Rules and trust: what a camera did not see is unknown, and never an answer."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgevision.events import presence
 from edgevision.events.base import RuleContext
 from edgevision.pipeline import Scene
-from edgevision.types import Classifications, Frame
+from edgevision.types import UNSEEN, Classifications, Frame, Segmentation
 
 FRAME = Frame(image=np.zeros((2, 2, 3), np.uint8), camera="a", sequence=0, captured_at_ns=5, captured_mono_ns=0)
 
@@ -77,3 +79,31 @@ def test_an_answer_that_wavers_is_none():
 
 def test_a_camera_that_never_gave_a_frame_has_no_answer_and_says_so():
     assert Watched().lose("no such device").told == ["unknown"]
+
+
+def test_presence_among_several_labels():
+    ids = np.array([1, 0], np.int32)
+    one = Classifications(confidence=np.array([0.9, 0.8], np.float32), class_id=ids, labels=("cup", "plate"))
+    rule = presence.create(
+        presence.Options(label="cup", frames=1), RuleContext(camera="a", name="r", labels=("cup", "plate"))
+    )
+    assert [event.kind for event in rule.update(FRAME, one)] == ["disappeared"]
+    (event,) = rule.update(FRAME, replace(one, multi_label=True))
+    assert event.kind == "appeared"
+    assert event.confidence == np.float32(0.8)
+
+
+def test_presence_in_a_segmentation_is_a_share_of_what_was_looked_at():
+    class_map = np.full((10, 10), UNSEEN, np.uint8)
+    class_map[:5] = 1
+    class_map[1, 2:7] = 0  # 5 of 50 pixels
+    found = Segmentation(class_map=class_map, labels=("cup", "plate"))
+
+    def events(share):
+        options = presence.Options(label="cup", frames=1, share=share)
+        rule = presence.create(options, RuleContext(camera="a", name="r", labels=("cup", "plate")))
+        return rule.update(FRAME, found)
+
+    (event,) = events(0.1)
+    assert (event.kind, event.confidence, event.box) == ("appeared", None, (2, 1, 7, 2))
+    assert [event.kind for event in events(0.11)] == ["disappeared"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from edgevision import documents, model_store, registry
+from edgevision.assembly.constants import WithConstants, split_inputs
 from edgevision.clock import SYSTEM_CLOCK
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import EdgevisionError, ModelError, UsageError
@@ -89,22 +90,20 @@ def assemble(
     where: str,
 ) -> Model:
     """Put preprocessor and decoder around a loaded backend; whatever does not fit is told with the model's place."""
-    if len(backend.inputs) != 1:
-        names = ", ".join(spec.name for spec in backend.inputs)
-        raise ModelError(f"{where}: inputs: needs one picture input; the model has {names}")
+    section = manifest.input_for(backend_name)
+    picture, constants = split_inputs(backend.inputs, section.constants, where=where)
     by_name = {spec.name: spec for spec in backend.outputs}
     roles = manifest.outputs_for(backend_name)
     for role, name in roles.items():
         if name not in by_name:
             raise ModelError(f"{where}: outputs.{role}: the model has no output {name!r}; it has {', '.join(by_name)}")
-    section = manifest.input_for(backend_name)
     preprocess, decode = registry.load("preprocess", section.resize), registry.load("decode", manifest.family)
     fit = _options(preprocess, section.options, "input.options")
     wanted = InputFormat(size=section.size, color=section.color, mean=section.mean, std=section.std)
 
     def make_preprocessor(buffer: NDArray[Any] | None = None) -> Preprocessor:
-        made: Preprocessor = preprocess.create(fit, backend.inputs[0], replace(wanted, buffer=buffer))
-        return made
+        made: Preprocessor = preprocess.create(fit, picture, replace(wanted, buffer=buffer))
+        return WithConstants(made, constants) if constants else made
 
     context = _decode_context(manifest, labels, settings)
     outputs = {role: by_name[name] for role, name in roles.items()}

@@ -192,7 +192,7 @@ class _Table:
         self._table = Table(box=None, pad_edge=False, header_style="bold")
         self._table.add_column("picture", overflow="fold")
         self._table.add_column("label")
-        self._table.add_column("confidence", justify="right")
+        self._table.add_column("confidence", justify="right")  # of a segmentation, the share of the picture
         self._table.add_column("box (xyxy px)")
         self._table.add_column("ms", justify="right")
 
@@ -204,9 +204,11 @@ class _Table:
         for index, row in enumerate(rows):
             box = " ".join(f"{edge:.0f}" for edge in row.get("xyxy", ()))
             first = index == 0
-            self._table.add_row(
-                name if first else "", row["label"], f"{row['confidence']:.3f}", box, spent_ms if first else ""
+            sure = (
+                f"{row['share']:.1%}" if "share" in row else f"{row['confidence']:.3f}" if "confidence" in row else ""
             )
+            label = row["label"] if "label" in row else f"vector of {row['size']} numbers"
+            self._table.add_row(name if first else "", label, sure, box, spent_ms if first else "")
 
     def close(self) -> None:
         console().print(self._table)

@@ -44,9 +44,19 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
             yield _fault(document, (*at, "model"), problem)
         folder = folders.get(str(model))
         yield from _check_rules(document, index, camera, config, folder)
-        if _part(camera, "snapshot", dict).get("what") == "crops" and folder and folder.manifest.task != "detection":
-            problem = f"crops need boxes, and {folder.manifest.name} does {folder.manifest.task}; use `what: frame`"
-            yield _fault(document, (*at, "snapshot", "what"), problem)
+        what = _part(camera, "snapshot", dict).get("what")
+        for kind, task, needs in (
+            ("crops", "detection", "crops need boxes"),
+            ("mask", "segmentation", "a mask needs classes of pixels"),
+        ):
+            if what == kind and folder and folder.manifest.task != task:
+                problem = f"{needs}, and {folder.manifest.name} does {folder.manifest.task}; use `what: frame`"
+                yield _fault(document, (*at, "snapshot", "what"), problem)
+        if "masks" in camera and folder and folder.manifest.task != "segmentation":
+            problem = (
+                f"masks are a segmentation's, and {folder.manifest.name} does {folder.manifest.task}; take them away"
+            )
+            yield _fault(document, (*at, "masks"), problem)
 
 
 def _check_files(document: Document) -> Iterator[Fault]:

@@ -17,7 +17,7 @@ from edgevision.config.watching import HealthSection, ReaderSection
 from edgevision.environment import default_state_dir, user_models_dir
 from edgevision.errors import EdgevisionError
 from edgevision.logs import LogFormat, LogLevel
-from edgevision.messages import Deliveries, Delivery
+from edgevision.messages import MAX_MASK_BYTES, Deliveries, Delivery
 from edgevision.publish import mqtt
 from edgevision.tiling import Tiling
 
@@ -125,11 +125,20 @@ class ModelSection(_Section):
     """The backend's own options, such as `providers` and `spinning` of onnxrt."""
 
 
-class SnapshotSection(_Section):
-    """JPEG pictures on the camera's image topic."""
+class MasksSection(_Section):
+    """The masks of a segmentation in the camera's results."""
 
-    what: Literal["frame", "crops"] = "frame"
-    """The whole picture, or each detection cut out."""
+    encoding: Literal["rle", "polygons", "none"] = "rle"
+    """COCO's run lengths, outlines, or only how much of each class and where."""
+    max_bytes: Annotated[int, Field(ge=256, le=1 << 20)] = MAX_MASK_BYTES
+    """Of all masks of one result; larger ones are made coarser until they fit."""
+
+
+class SnapshotSection(_Section):
+    """Pictures on the camera's image topic."""
+
+    what: Literal["frame", "crops", "mask"] = "frame"
+    """The whole picture, each detection cut out (JPEG), or the class map of a segmentation (palette PNG)."""
     when: Literal["always", "detection"] = "detection"
     """With every result, or only with those that found something."""
     interval_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
@@ -165,6 +174,7 @@ class CameraSection(_Section):
     health: HealthSection = HealthSection()
     rules: list[RuleSection] = []
     snapshot: SnapshotSection | None = None
+    masks: MasksSection = MasksSection()
 
     @model_validator(mode="after")
     def _check(self) -> CameraSection:

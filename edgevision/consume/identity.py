@@ -7,14 +7,18 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from edgevision.messages import read_jpeg_comment
+from edgevision.messages import read_jpeg_comment, read_png_text
 from edgevision.types import Message
 
 _BOOT_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_SEQ = 2**53
 """The largest whole number that every reader of JSON knows exactly."""
 _MAX_TEXT = 64
-_JPEG = b"\xff\xd8"
+# How a picture begins, its content type, and what finds the JSON in it.
+_PICTURES = (
+    (b"\xff\xd8", "image/jpeg", read_jpeg_comment),
+    (b"\x89PNG", "image/png", read_png_text),
+)
 
 
 class MalformedError(ValueError):
@@ -44,9 +48,11 @@ def identify(topic: str, payload: bytes, *, qos: int, retain: bool, max_bytes: i
     """
     if len(payload) > max_bytes:
         raise MalformedError(f"larger than {max_bytes} bytes")
-    picture = payload.startswith(_JPEG)
+    content_type, text_of = next(
+        ((kind, reader) for sign, kind, reader in _PICTURES if payload.startswith(sign)), ("application/json", bytes)
+    )
     try:
-        content = json.loads(read_jpeg_comment(payload) if picture else payload)
+        content = json.loads(text_of(payload))
     except (ValueError, RecursionError) as error:
         # Of a ValueError only the kind: its text would repeat the payload.
         raise MalformedError(f"not JSON ({type(error).__name__})") from error
@@ -64,7 +70,7 @@ def identify(topic: str, payload: bytes, *, qos: int, retain: bool, max_bytes: i
         payload=payload,
         qos=1 if qos else 0,
         retain=retain,
-        content_type="image/jpeg" if picture else "application/json",
+        content_type=content_type,
     )
     return Delivered(
         topic=topic,

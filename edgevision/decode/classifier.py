@@ -2,13 +2,14 @@
 
 All of the best `top_k` that reach their threshold are given; with a threshold of 0 these are always `top_k`. So a
 consumer that wants "what is it, at all" sets 0, and one that wants "only if sure" sets more, and an empty answer means
-"none of them".
+"none of them". A multi-label network answers for each class by itself: all that reach their thresholds are given.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from edgevision.types import Classifications, ImageTransform, Tensors, TensorSpe
 
 
 class Options(registry.Options):
-    """Nothing to set: the manifest's activation and thresholds are all there is."""
+    """Beside the manifest's activation and thresholds."""
+
+    multi_label: bool = False
+    """Every class that reaches its threshold, of which `max_detections` at most, in place of the best `top_k`."""
 
 
-def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeContext) -> Decoder:  # noqa: ARG001 - no options
+def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeContext) -> Decoder:
     """Make a decoder of the role `scores`, [1, classes] (further axes of size 1 do not matter).
 
     Raises:
@@ -40,7 +44,14 @@ def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeC
         )
     if -1 not in spec.shape:
         check_labels("classifier", spec, int(np.prod(spec.shape)), context)
-    return _Classifier(spec, context)
+    if options.multi_label:
+        if context.activation == "softmax":
+            raise ModelError(
+                "decoder classifier: with multi_label each class stands for itself, and softmax makes them share one "
+                "certainty; use sigmoid or none"
+            )
+        context = replace(context, top_k=context.max_detections)
+    return _Classifier(spec, context, multi_label=options.multi_label)
 
 
 _FEW = 8
@@ -51,8 +62,9 @@ _FEW = 8
 class _Classifier:
     """A `Decoder`."""
 
-    def __init__(self, spec: TensorSpec, context: DecodeContext) -> None:
+    def __init__(self, spec: TensorSpec, context: DecodeContext, *, multi_label: bool) -> None:
         self._spec = spec
+        self._multi_label = multi_label
         self._context = context
         # Activated scores are never below 0; raw ones may be.
         self._filters = context.activation == "none" or context.confidence > 0 or bool(context.class_confidence)
@@ -81,6 +93,7 @@ class _Classifier:
             confidence=confidence.astype(np.float32, copy=False),
             class_id=best.astype(np.int32),
             labels=self._context.labels,
+            multi_label=self._multi_label,
         )
 
     def _activate(self, real: NDArray[np.float32], best: NDArray[np.intp]) -> NDArray[Any]:

@@ -149,11 +149,12 @@ class Feed:
         camera.arrivals_ns.append(self._clock.monotonic_ns())
         self._first_result_ns = self._first_result_ns or now_ns
         self._last_result_ns = now_ns
-        items = content["detections"] if content["task"] == "detection" else content["classifications"]
-        self.labels.update(
-            item["label"] for item in (items or [])[: 1 if content["task"] == "classification" else None]
+        items: list[dict[str, Any]] = next(
+            (content[kind] for kind in ("detections", "classifications", "segments") if content.get(kind) is not None),
+            [],
         )
-        camera.label = items[0]["label"] if items else "(nothing)"
-        camera.confidence = items[0]["confidence"] if items else None
-        if content["task"] == "detection" and items and len(items) > 1:
+        self.labels.update(item["label"] for item in items[: 1 if content["task"] == "classification" else None])
+        camera.label = items[0]["label"] if items else "(vector)" if content["task"] == "embedding" else "(nothing)"
+        camera.confidence = items[0].get("confidence") if items else None
+        if content["task"] != "classification" and len(items) > 1:
             camera.label += f" and {len(items) - 1} more"

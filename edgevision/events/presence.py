@@ -2,7 +2,8 @@
 
 It says `appeared` when a label has been seen in `frames` frames running, and `disappeared` when it has been missing for
 as many: one flickering frame is no event. What it finds first is told, whichever it is, also at the start: what an earlier run
-said may no longer be true. A classifier sees a label when it is its first choice.
+said may no longer be true. A classifier sees a label when it is its first choice, or with several labels at once when it is one
+of them; a segmentation when enough of the picture is of it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
 from edgevision import registry
 from edgevision.errors import UsageError
 from edgevision.events.base import Rule, RuleContext
-from edgevision.types import Classifications, Detections, Event, Frame, Predictions
+from edgevision.types import UNSEEN, Classifications, Detections, Embedding, Event, Frame, Predictions, Segmentation
 
 
 class Options(registry.Options):
@@ -24,7 +26,9 @@ class Options(registry.Options):
     label: str
     """The class to watch for."""
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Count only predictions that are at least this sure."""
+    """Count only predictions that are at least this sure; a segmentation has no such number."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of a segmentation: count the label only where at least this share of the picture is of it."""
     frames: Annotated[int, Field(ge=1, le=10_000)] = 3
     """How many frames running must agree before it is an event."""
 
@@ -70,11 +74,24 @@ class Presence:
         """Whether it is there is unknown."""
         self._present, self._disagreeing = None, 0
 
-    def _surest(self, predictions: Predictions) -> tuple[float, tuple[float, float, float, float] | None] | None:
-        """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""
-        if not isinstance(predictions, Detections | Classifications):
+    def _covering(self, found: Segmentation) -> tuple[None, tuple[float, float, float, float]] | None:
+        """No confidence, and the box around all pixels of the label; None where there are too few."""
+        pixels = found.class_map == self._class_id
+        count = int(np.count_nonzero(pixels))
+        if count == 0 or count < self._options.share * np.count_nonzero(found.class_map != UNSEEN):
             return None
-        candidates = predictions.class_id[:1] if isinstance(predictions, Classifications) else predictions.class_id
+        rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
+        return None, (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+    def _surest(self, predictions: Predictions) -> tuple[float | None, tuple[float, float, float, float] | None] | None:
+        """Confidence and box of the surest prediction of the label; None where there is none. Predictions come sorted."""
+        if isinstance(predictions, Segmentation):
+            return self._covering(predictions)
+        if isinstance(predictions, Embedding):
+            return None  # which has no labels: `create` has refused the rule
+        candidates = predictions.class_id
+        if isinstance(predictions, Classifications) and not predictions.multi_label:
+            candidates = candidates[:1]
         matches = (candidates == self._class_id).nonzero()[0]
         if len(matches) == 0 or predictions.confidence[matches[0]] < self._options.confidence:
             return None

@@ -10,12 +10,15 @@ from edgevision.types import Tensors, TensorSpec
 
 
 def layout_of(shape: tuple[int, ...]) -> Literal["NHWC", "NCHW"] | None:
-    """Where an input of four dimensions has its three channels; None for what is no colour picture."""
-    if len(shape) != 4:
+    """Where an input of three or four dimensions has its three channels; None for what is no colour picture.
+
+    Three are a picture without a batch, as torchvision's detectors take it.
+    """
+    if len(shape) not in (3, 4):
         return None
-    if shape[3] == 3:
+    if shape[-1] == 3:
         return "NHWC"
-    return "NCHW" if shape[1] == 3 else None
+    return "NCHW" if shape[-3] == 3 else None
 
 
 def check_tensors(model: str, specs: tuple[TensorSpec, ...], tensors: Tensors) -> None:

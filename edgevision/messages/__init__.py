@@ -13,16 +13,20 @@ from edgevision.messages.contract import (
     ModelStatus,
     ProcessTelemetry,
     ResultPayload,
+    SegmentItem,
     SinkTelemetry,
     SpoolTelemetry,
     StageSummary,
 )
 from edgevision.messages.delivery import Deliveries, Delivery
 from edgevision.messages.jpeg import add_jpeg_comment, read_jpeg_comment
+from edgevision.messages.png import class_map_png, read_png_text
 from edgevision.messages.result import prediction_items
+from edgevision.messages.segments import MAX_MASK_BYTES, segment_items
 from edgevision.messages.times import timestamp
 
 __all__ = [
+    "MAX_MASK_BYTES",
     "PAYLOADS",
     "CameraState",
     "CameraTelemetry",
@@ -35,13 +39,17 @@ __all__ = [
     "ModelStatus",
     "ProcessTelemetry",
     "ResultPayload",
+    "SegmentItem",
     "SinkTelemetry",
     "SpoolTelemetry",
     "StageSummary",
     "add_jpeg_comment",
+    "class_map_png",
     "mark_historical",
     "prediction_items",
     "read_jpeg_comment",
+    "read_png_text",
+    "segment_items",
     "timestamp",
     "topic_for",
 ]

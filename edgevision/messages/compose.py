@@ -24,11 +24,13 @@ from edgevision.messages.contract import (
     ModelRef,
     ModelStatus,
     ProcessTelemetry,
+    SegmentItem,
     SinkTelemetry,
     TelemetryPayload,
 )
 from edgevision.messages.delivery import PRIORITIES, Deliveries, Delivery
 from edgevision.messages.jpeg import add_jpeg_comment
+from edgevision.messages.png import add_png_text
 from edgevision.messages.result import ResultWriter
 from edgevision.messages.times import timestamp
 from edgevision.types import Event, Frame, Message, Predictions, StageTimes
@@ -112,8 +114,12 @@ class Composer:
         state: CameraState,
         dropped: int,
         trusted: bool = True,
+        segments: Sequence[SegmentItem] | None = None,
     ) -> Message:
-        """What a model saw in one frame; a state other than `live` is never trusted, whatever `trusted` says."""
+        """What a model saw in one frame; a state other than `live` is never trusted, whatever `trusted` says.
+
+        `segments`: a class map's items, where their masks have another form than run lengths.
+        """
         topic = topic_for(self._topic, self.device, "results", frame.camera)
         writer = self._writers.get((frame.camera, model.sha256))
         if writer is None:
@@ -129,6 +135,7 @@ class Composer:
             state=state,
             dropped=dropped,
             trusted=trusted and state == "live",
+            segments=segments,
         )
         return _sent(topic, payload, self.deliveries.results)
 
@@ -211,17 +218,17 @@ class Composer:
 
     def image(
         self,
-        jpeg: bytes,
+        picture: bytes,
         frame: Frame,
         *,
         state: CameraState,
         dropped: int,
-        what: Literal["frame", "crop"],
+        what: Literal["frame", "crop", "mask"],
         xyxy: Box,
         label: str | None = None,
         confidence: float | None = None,
     ) -> Message:
-        """A snapshot; `jpeg` is the encoded picture."""
+        """A snapshot; `picture` is the encoded picture: a JPEG, or a PNG for `mask`."""
         topic = topic_for(self._topic, self.device, "image", frame.camera)
         content = ImagePayload(
             device=self.device,
@@ -235,8 +242,10 @@ class Composer:
             confidence=confidence,
             **_seen(frame, state, dropped),
         )
-        payload = add_jpeg_comment(jpeg, content.model_dump_json().encode())
-        return _sent(topic, payload, self.deliveries.image, content_type="image/jpeg")
+        text = content.model_dump_json().encode()
+        if what == "mask":
+            return _sent(topic, add_png_text(picture, text), self.deliveries.image, content_type="image/png")
+        return _sent(topic, add_jpeg_comment(picture, text), self.deliveries.image, content_type="image/jpeg")
 
 
 def _sent(

@@ -17,7 +17,7 @@ CameraState: TypeAlias = Literal[
 ]
 """All states of version 1. A consumer treats every state but `live` as "cannot be trusted to see"."""
 DeviceState: TypeAlias = Literal["starting", "online", "stopping", "offline"]
-Task: TypeAlias = Literal["classification", "detection", "segmentation"]
+Task: TypeAlias = Literal["classification", "detection", "segmentation", "embedding"]
 Timestamp = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", json_schema_extra={"format": "date-time"})
 ]
@@ -110,6 +110,43 @@ class ClassificationItem(_Payload):
     confidence: Confidence
 
 
+class RleMask(_Payload):
+    """A mask as COCO's compressed run lengths: column by column, the lengths of runs of 0 and 1 by turns, from 0."""
+
+    size: tuple[int, int]
+    """Height, width of the mask; where they are less than the picture's, the mask was made coarser to stay small."""
+    counts: str
+    """As `pycocotools.mask.decode` reads it."""
+
+
+class SegmentItem(_Payload):
+    """All pixels of one class."""
+
+    label: str
+    class_id: int
+    pixels: Annotated[int, Field(ge=1)]
+    """Of the camera's picture."""
+    share: Confidence
+    """Of the pixels that the model looked at."""
+    xyxy: Box
+    """The smallest box around them, in pixels of the camera's picture."""
+    rle: RleMask | None = None
+    polygons: list[list[float]] | None = None
+    """Outlines [x, y, x, y ...] through the outermost pixels, holes too, in pixels of the camera's picture. Drawn together
+    and even-odd (OpenCV's `fillPoly`) they are the mask, but for the corners that were left out to stay small."""
+
+
+class EmbeddingItem(_Payload):
+    """A vector that stands for the whole picture."""
+
+    size: Annotated[int, Field(ge=1)]
+    """How many numbers it has."""
+    normalised: bool
+    """Whether its length is 1: then the dot product of two is their cosine similarity."""
+    float32: str
+    """The numbers as little-endian IEEE 754 of 32 bits, in base64."""
+
+
 class ResultPayload(Envelope):
     """What a model saw in one frame; sent for every frame, with empty lists where it saw nothing."""
 
@@ -128,6 +165,11 @@ class ResultPayload(Envelope):
     """For task `detection`: most confident first."""
     classifications: list[ClassificationItem] | None = None
     """For task `classification`: most confident first."""
+    segments: list[SegmentItem] | None = None
+    """For task `segmentation`: every class that was seen but the background, largest first. Masks are as the config's `masks`
+    says; both forms are null where it wants none, and where even the coarsest takes more than its `max_bytes`."""
+    embedding: EmbeddingItem | None = None
+    """For task `embedding`."""
 
 
 class EventPayload(Envelope):
@@ -156,14 +198,18 @@ class EventPayload(Envelope):
 
 
 class ImagePayload(Envelope):
-    """Carried inside a snapshot, as JSON in the JPEG's comment segment, so that a picture never loses its truth."""
+    """Carried inside a picture, so that it never loses its truth.
+
+    It is the JPEG's comment segment or, of `what: mask`, the PNG's first iTXt chunk, whose keyword is `edgevision`.
+    """
 
     schema_: Annotated[Literal["edgevision/image/1"], Field(alias="schema")] = "edgevision/image/1"
     camera: str
     captured_at: Timestamp
     camera_state: CameraState
     frame: FrameRef
-    what: Literal["frame", "crop"]
+    what: Literal["frame", "crop", "mask"]
+    """`mask`: a palette PNG of the frame's size, whose numbers are class ids; 255 is where the model did not look."""
     xyxy: Box
     """The part of the camera's picture that is shown, in its pixels."""
     label: str | None = None

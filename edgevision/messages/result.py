@@ -9,10 +9,21 @@ test holds every text against it.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from collections.abc import Sequence
 
-from edgevision.messages.contract import CameraState, ClassificationItem, DetectionItem, ModelRef, ResultPayload
+from edgevision.messages.contract import (
+    CameraState,
+    ClassificationItem,
+    DetectionItem,
+    EmbeddingItem,
+    ModelRef,
+    ResultPayload,
+    SegmentItem,
+)
+from edgevision.messages.segments import segment_items
 from edgevision.messages.times import timestamp
-from edgevision.types import Classifications, Detections, Frame, Predictions, StageTimes, label_of
+from edgevision.types import Classifications, Detections, Embedding, Frame, Predictions, StageTimes, label_of
 
 
 class ResultWriter:
@@ -39,8 +50,9 @@ class ResultWriter:
         state: CameraState,
         dropped: int,
         trusted: bool,
+        segments: Sequence[SegmentItem] | None = None,
     ) -> bytes:
-        """The payload of one result."""
+        """The payload of one result; `segments` in place of a class map's own items, where its masks are of another form."""
         height, width = frame.image.shape[:2]
         origin = "null" if frame.origin is None else _text(frame.origin)
         text = (
@@ -49,16 +61,25 @@ class ResultWriter:
             f'"sequence":{frame.sequence},"dropped":{dropped},"origin":{origin}}},"latency_ms":{{"waiting":{_ms(times.capture_to_start_ns)},'
             f'"preprocess":{_ms(times.preprocess_ns)},"inference":{_ms(times.inference_ns)},"decode":'
             f'{_ms(times.decode_ns)},"events":{_ms(times.events_ns)},"total":{_ms(total_ns)}}},"historical":false,"trusted":'
-            f"{'true' if trusted else 'false'},{self._predictions(predictions)}}}"
+            f"{'true' if trusted else 'false'},{self._predictions(predictions, segments)}}}"
         )
         return text.encode()
 
-    def _predictions(self, found: Predictions) -> str:
+    def _predictions(self, found: Predictions, segments: Sequence[SegmentItem] | None) -> str:
+        detections = classifications = parts = vector = "null"
         if isinstance(found, Detections):
-            return f'"task":"detection","detections":[{self._detections(found)}],"classifications":null'
-        if isinstance(found, Classifications):
-            return f'"task":"classification","detections":null,"classifications":[{self._classifications(found)}]'
-        return '"task":"segmentation","detections":null,"classifications":null'
+            task, detections = "detection", f"[{self._detections(found)}]"
+        elif isinstance(found, Classifications):
+            task, classifications = "classification", f"[{self._classifications(found)}]"
+        elif isinstance(found, Embedding):
+            task, vector = "embedding", embedding_item(found).model_dump_json()
+        else:
+            items = segment_items(found) if segments is None else segments
+            task, parts = "segmentation", f"[{','.join(item.model_dump_json() for item in items)}]"
+        return (
+            f'"task":"{task}","detections":{detections},"classifications":{classifications},"segments":{parts},'
+            f'"embedding":{vector}'
+        )
 
     def _detections(self, found: Detections) -> str:
         # float32 does not print shortly as a double: four digits of confidence and hundredths of a pixel are what is meant.
@@ -96,7 +117,15 @@ def _ms(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:.3f}"
 
 
-def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[ClassificationItem]:
+def embedding_item(found: Embedding) -> EmbeddingItem:
+    """An embedding as a value of the contract."""
+    text = b64encode(found.vector.astype("<f4", copy=False).tobytes()).decode("ascii")
+    return EmbeddingItem(size=len(found.vector), normalised=found.normalised, float32=text)
+
+
+def prediction_items(
+    predictions: Predictions,
+) -> list[DetectionItem] | list[ClassificationItem] | list[SegmentItem] | list[EmbeddingItem]:
     """Predictions as values of the contract, for whoever does not write them sixty times a second."""
     if isinstance(predictions, Detections):
         tracks = [None] * len(predictions) if predictions.track_id is None else predictions.track_id.tolist()
@@ -125,4 +154,6 @@ def prediction_items(predictions: Predictions) -> list[DetectionItem] | list[Cla
             )
             for class_id, value in rows
         ]
-    return []
+    if isinstance(predictions, Embedding):
+        return [embedding_item(predictions)]
+    return segment_items(predictions)

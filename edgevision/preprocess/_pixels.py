@@ -142,7 +142,7 @@ class FittedPreprocessor:
         taken, target = self._fit(visible)
         scale = tuple((target[i + 2] - target[i]) / (taken[i + 2] - taken[i]) for i in (0, 1))
         result = ModelInput(
-            tensors={self._input_name: self._writer.tensor},
+            tensors={self._input_name: self._writer.given},
             transform=ImageTransform(
                 frame_size=(width, height),
                 input_size=self._input_size,
@@ -165,6 +165,8 @@ class PixelWriter:
             ModelError: see `FittedPreprocessor`.
         """
         self.tensor: NDArray[Any] = _buffer(spec, input_format)
+        self.given = self.tensor if len(spec.shape) == 4 else self.tensor[0]
+        """The same memory, as the model wants it: torchvision's detectors take a picture without a batch."""
         self._planar = spec.layout == "NCHW"
         self._swap = input_format.color == "RGB"
         try:
@@ -266,13 +268,13 @@ def _buffer(spec: TensorSpec, input_format: InputFormat) -> NDArray[Any]:
 def _tensor_shape(spec: TensorSpec, input_format: InputFormat) -> tuple[int, ...]:
     """The input's shape with the manifest's size where the model leaves it open."""
     width, height = input_format.size
-    if spec.layout is None or len(spec.shape) != 4:
+    if spec.layout is None or len(spec.shape) not in (3, 4):
         raise ModelError(f"model input {spec.name!r} is {list(spec.shape)}: no picture of 3 channels, NHWC or NCHW")
     wanted = (1, 3, height, width) if spec.layout == "NCHW" else (1, height, width, 3)
-    if any(known not in (-1, want) for known, want in zip(spec.shape, wanted, strict=True)):
+    if any(known not in (-1, want) for known, want in zip(spec.shape, wanted[-len(spec.shape) :], strict=True)):
         raise ModelError(
             f"model input {spec.name!r} is {spec.layout} {list(spec.shape)}, but the manifest's input size is "
-            f"{width}x{height} (width x height), which makes {list(wanted)}"
+            f"{width}x{height} (width x height), which makes {list(wanted[-len(spec.shape) :])}"
         )
     if not (np.issubdtype(spec.dtype, np.integer) or np.issubdtype(spec.dtype, np.floating)):
         raise ModelError(f"model input {spec.name!r} is {spec.dtype}: pixels need an integer or a float type")

@@ -122,7 +122,9 @@ class ModelGroup:
             )
         self._exchange.add(section.name, tally)
         self.sections[section.name] = section
-        self.stations[section.name] = Station(camera=camera, verdicts=verdicts, snapshots=snapshots)
+        self.stations[section.name] = Station(
+            camera=camera, verdicts=verdicts, snapshots=snapshots, masks=section.masks
+        )
         part = self._board.part(f"camera:{section.name}", limit_s=0.0)
         part.ended = partial(_has_died, camera)
         return camera

@@ -1,4 +1,4 @@
-"""JPEG pictures on the image topic, encoded in a thread of their own.
+"""Pictures on the image topic, JPEGs and class maps, encoded in a thread of their own.
 
 Encoding takes as long as an inference; it must not hold up the model's other cameras. One frame may wait for the encoder; a
 newer one takes its place and the older is counted.
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from edgevision.clock import Clock
 from edgevision.config import SnapshotSection
-from edgevision.drawing import draw, encode_jpeg, shrink
+from edgevision.drawing import draw, encode_jpeg, palette, shrink
 from edgevision.errors import ImageError
-from edgevision.messages import CameraState, Composer
+from edgevision.messages import CameraState, Composer, class_map_png
 from edgevision.runtime.tally import Tally
-from edgevision.types import Detections, Frame, Message, Predictions, label_of
+from edgevision.types import Detections, Frame, Message, Predictions, Segmentation, label_of
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +59,11 @@ class Snapshots:
 
     def offer(self, frame: Frame, predictions: Predictions, *, state: CameraState, dropped: int) -> None:
         """Take a picture if it is time for one; never blocks."""
-        found = len(predictions) > 0 if hasattr(predictions, "__len__") else True
-        wanted = found or (self._section.when == "always" and self._section.what == "frame")
         now_ns = self._clock.monotonic_ns()
-        if not wanted or now_ns < self._next_ns:
+        if now_ns < self._next_ns:
+            return
+        always = self._section.when == "always" and self._section.what != "crops"
+        if not always and not len(predictions):
             return
         self._next_ns = now_ns + int(self._section.interval_s * 1e9)
         with self._changed:
@@ -110,6 +111,14 @@ class Snapshots:
             self._publish(
                 self._composer.image(jpeg, frame, state=job.state, dropped=job.dropped, what="frame", xyxy=whole)
             )
+            return
+        if section.what == "mask":
+            if isinstance(job.predictions, Segmentation):
+                png = class_map_png(job.predictions.class_map, palette(job.predictions.background))
+                whole = (0.0, 0.0, float(width), float(height))
+                self._publish(
+                    self._composer.image(png, frame, state=job.state, dropped=job.dropped, what="mask", xyxy=whole)
+                )
             return
         if not isinstance(job.predictions, Detections):
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from edgevision import masks
 from edgevision.clock import Clock
+from edgevision.config import MasksSection
 from edgevision.errors import EdgevisionError
 from edgevision.messages import Composer, ModelRef
 from edgevision.pipeline import Model
@@ -28,6 +30,7 @@ class Station:
     camera: Camera
     verdicts: Verdicts
     snapshots: Snapshots | None
+    masks: MasksSection = field(default_factory=MasksSection)
 
 
 class ModelWorker:
@@ -110,7 +113,16 @@ class ModelWorker:
         if deliveries.results.enabled:
             self._publish(
                 self._composer.result(
-                    frame, predictions, times, model=self.reference, state=state, dropped=dropped, trusted=trusted
+                    frame,
+                    predictions,
+                    times,
+                    model=self.reference,
+                    state=state,
+                    dropped=dropped,
+                    trusted=trusted,
+                    segments=masks.encode(
+                        predictions, encoding=station.masks.encoding, max_bytes=station.masks.max_bytes
+                    ),
                 )
             )
         if station.snapshots is not None and deliveries.image.enabled:

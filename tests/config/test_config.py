@@ -172,6 +172,20 @@ def test_the_annotated_sample_is_good():
         ),
         (
             "    model: parts",
+            "    model: parts\n    snapshot: {what: mask}",
+            11,
+            "cameras[0].snapshot.what",
+            "needs classes of pixels, and efficientnet-lite0 does classification",
+        ),
+        (
+            "    model: parts",
+            "    model: parts\n    masks: {encoding: polygons}",
+            11,
+            "cameras[0].masks",
+            "are a segmentation's, and efficientnet-lite0 does classification",
+        ),
+        (
+            "    model: parts",
             "    model: parts\n    rules:\n      - {type: presence, label: cupp}",
             12,
             "cameras[0].rules[0]",

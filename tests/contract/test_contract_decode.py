@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 from edgevision import registry
 from edgevision.decode.base import DecodeContext
 from edgevision.errors import InferenceError, ModelError
-from edgevision.types import Classifications, Detections, ImageTransform, TensorSpec
+from edgevision.types import UNSEEN, Classifications, Detections, Embedding, ImageTransform, Segmentation, TensorSpec
 
 PLUGINS = registry.available("decode")
 
 # Shapes of a small model's outputs, by role; the input is 64 x 32.
 OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
     "classifier": {"scores": (1, 7)},
+    "detr": {"boxes": (1, 9, 4), "scores": (1, 9, 7)},
+    "efficientdet": {
+        "boxes": (1, (8 * 4 + 4 * 2 + 2 * 1 + 1 + 1) * 9, 4),
+        "scores": (1, (8 * 4 + 4 * 2 + 2 * 1 + 1 + 1) * 9, 7),
+    },
+    "faster_rcnn": {"boxes": (6, 4), "classes": (6,), "scores": (6,)},
+    "embedding": {"embedding": (1, 7)},
+    "semantic": {"scores": (1, 7, 4, 8)},
     "yolox": {"predictions": (1, 8 * 4 + 4 * 2 + 2 * 1, 5 + 7)},
     "nanodet": {
         "scores_8": (1, 32, 7), "scores_16": (1, 8, 7), "scores_32": (1, 2, 7),
@@ -30,6 +38,8 @@ OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
     "yolov8": {"predictions": (1, 4 + 7, 42)},
     "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},
 }  # fmt: skip
+# Options without which a family cannot be made.
+OPTIONS: dict[str, dict[str, str]] = {"semantic": {"layout": "NCHW"}}
 TRANSFORM = ImageTransform(
     frame_size=(200, 100), input_size=(64, 32), scale=(0.4, 0.4), offset=(-4.0, -8.0), region=(10, 20, 170, 90)
 )
@@ -46,7 +56,7 @@ def specs_of(name):
 
 def make(name, **context):
     module = registry.load("decode", name)
-    return module.create(module.Options(), specs_of(name), DecodeContext(**context))
+    return module.create(module.Options(**OPTIONS.get(name, {})), specs_of(name), DecodeContext(**context))
 
 
 def tensors_of(name, seed):
@@ -55,7 +65,7 @@ def tensors_of(name, seed):
     tensors = {}
     for role, spec in specs_of(name).items():
         values = rng.normal(0.5, 1.0, spec.shape).astype(np.float32)
-        if name != "classifier":
+        if name not in {"classifier", "semantic"} or (name == "semantic" and seed % 5 == 0):
             values[rng.random(spec.shape) < 0.05] = rng.choice([np.nan, np.inf, -np.inf])
         if role == "count":
             values = rng.integers(0, 7, spec.shape).astype(np.float32)
@@ -80,6 +90,17 @@ def test_predictions_are_sound_whatever_the_model_says(name, seed, confidence):
         tensor[:] = -1
     for key, value in kept.items():
         np.testing.assert_array_equal(vars_of(found)[key], value)
+    if isinstance(found, Embedding):
+        assert found.vector.dtype == np.float32
+        assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+        return
+    if isinstance(found, Segmentation):
+        assert found.class_map.shape == (100, 200)
+        assert found.class_map.dtype == np.uint8
+        seen = found.class_map[20:90, 10:170]
+        assert set(seen.ravel().tolist()) <= {0, 1, 2, 5}
+        assert (found.class_map == UNSEEN).sum() == 200 * 100 - seen.size
+        return
     assert np.isfinite(found.confidence).all()
     assert (found.confidence >= np.float32(confidence)).all()
     assert (np.diff(found.confidence) <= 0).all()
@@ -97,6 +118,10 @@ def test_predictions_are_sound_whatever_the_model_says(name, seed, confidence):
 
 
 def vars_of(found):
+    if isinstance(found, Embedding):
+        return {"vector": found.vector}
+    if isinstance(found, Segmentation):
+        return {"class_map": found.class_map}
     if isinstance(found, Detections):
         return {"xyxy": found.xyxy, "confidence": found.confidence, "class_id": found.class_id}
     assert isinstance(found, Classifications)
@@ -116,7 +141,7 @@ def test_a_missing_role_is_named_with_all_that_are_needed(name):
 def test_labels_are_handed_on_as_they_are(name):
     labels = tuple("abcdefg")
     found = make(name, labels=labels)(
-        {spec.name: np.zeros(spec.shape, np.float32) for spec in specs_of(name).values()}, TRANSFORM
+        {spec.name: np.full(spec.shape, 0.1, np.float32) for spec in specs_of(name).values()}, TRANSFORM
     )
     assert found.labels is labels
 

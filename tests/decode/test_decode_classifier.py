@@ -87,3 +87,21 @@ def test_what_does_not_fit_is_refused():
     wide = Quantization(scale=np.ones(3, np.float32), zero_point=np.zeros(3, np.int32), axis=1)
     with pytest.raises(ModelError, match="quantised per channel"):
         decoder("classifier", {"scores": spec((1, 3), dtype=np.int8, quantization=wide)})
+
+
+def test_several_labels_at_once():
+    scores = np.array([[2.0, -3.0, 0.5, 0.1, 4.0]], np.float32)
+    outputs = {"scores": spec(scores.shape)}
+
+    def found(**context):
+        made = decoder("classifier", outputs, {"multi_label": True}, activation="sigmoid", top_k=1, **context)
+        return made({"out": scores}, same())
+
+    assert found(confidence=0.5).class_id.tolist() == [4, 0, 2, 3]
+    assert found(confidence=0.5).multi_label
+    assert found(confidence=0.5, class_confidence={4: 0.99, 1: 0.01}).class_id.tolist() == [0, 2, 3, 1]
+    assert found(confidence=0.5, max_detections=2).class_id.tolist() == [4, 0]
+    assert found(confidence=0.5, classes=frozenset({0, 1})).class_id.tolist() == [0]
+    assert len(found(confidence=0.99)) == 0
+    with pytest.raises(ModelError, match="softmax makes them share one certainty; use sigmoid or none"):
+        decoder("classifier", outputs, {"multi_label": True}, activation="softmax")

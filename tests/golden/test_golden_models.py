@@ -120,6 +120,32 @@ def test_ssd_gives_its_authors_results(shared):
         np.testing.assert_allclose(xyxy, (x, y, x + width, y + height), atol=10)
 
 
+def test_deeplab_finds_the_bird(shared):
+    labels = tuple((shared / "models" / "pascal_voc_labels.txt").read_text().split("\n")[:21])
+    chain = Chain(
+        "litert",
+        shared / "models" / "deeplabv3_mnv2_dm05_pascal_quant.tflite",
+        fit="letterbox",
+        family="semantic",
+        roles=("class_map",),
+        input_format=UINT8_RGB,
+        context=DecodeContext(labels=labels, confidence=0.0),
+    )
+    picture = np.asarray(cv2.imread(str(shared / "images" / "bird_segmentation.bmp")))
+    truth = np.asarray(cv2.imread(str(shared / "images" / "bird_segmentation_mask.bmp"), cv2.IMREAD_UNCHANGED))
+
+    def iou(said, true):
+        return (said & true).sum() / (said | true).sum()
+
+    bird = labels.index("bird")
+    assert iou(chain(picture).class_map == bird, truth == bird) == pytest.approx(0.819, abs=0.01)
+    # Twice as high as wide, with grey beside it: the map comes back in the frame's own pixels.
+    tall = cv2.copyMakeBorder(picture, 0, 513, 0, 0, cv2.BORDER_REPLICATE)
+    found = chain(tall).class_map
+    assert found.shape == (1026, 513)
+    assert iou(found[:513] == bird, truth == bird) > 0.7
+
+
 @pytest.mark.parametrize(
     ("picture", "label"),
     [

@@ -16,7 +16,7 @@ from edgevision.errors import ImageError, UsageError
 from edgevision.host.parity import run
 from edgevision.host.parity.outputs import Difference, Pair, lowest_sqnr, pair_outputs
 from edgevision.host.parity.predictions import compare, summarise
-from edgevision.types import Classifications, Detections, Quantization, Segmentation, TensorSpec
+from edgevision.types import Classifications, Detections, Embedding, Quantization, Segmentation, TensorSpec
 
 sys.path.insert(0, str(Path(__file__).parent / "evaluate"))
 from evaluate_support import made_up_model
@@ -115,6 +115,20 @@ BOX, FAR = (0, 0, 40, 40), (50, 50, 90, 90)
 
 def agreement(first, second, thresholds=(0.3, 0.3)) -> Any:
     return summarise([compare(first, second, thresholds)], boxes=isinstance(first, Detections))
+
+
+def test_embeddings_agree_where_they_point_the_same_way():
+    def of(*numbers):
+        return Embedding(vector=np.array(numbers, np.float32), normalised=False)
+
+    parts = [
+        compare(of(1, 0), of(2, 0), (0, 0)),
+        compare(of(1, 0), of(0, 1), (0, 0)),
+        compare(of(1, 0), of(1, 0, 0), (0, 0)),
+        compare(of(0, 0), of(1, 0), (0, 0)),
+    ]
+    assert [part.agreed for part in parts] == [2, 0, 0, 0]
+    assert summarise(parts, boxes=False).most_confidence == 1
 
 
 def test_detections_that_agree_in_all_but_numbers():

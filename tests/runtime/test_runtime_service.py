@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jsonschema
@@ -47,7 +48,10 @@ class Kept:
         self.contents = []
         for message in self.messages:
             payload = message.payload
-            content = json.loads(payload if payload[:1] == b"{" else messages.read_jpeg_comment(payload))
+            reader: Any = {b"{": bytes, b"\xff": messages.read_jpeg_comment, b"\x89": messages.read_png_text}[
+                payload[:1]
+            ]
+            content = json.loads(reader(payload))
             jsonschema.Draft202012Validator(SCHEMAS[content["schema"].split("/")[1]]).validate(content)
             self.contents.append((message.topic, content))
 
@@ -195,6 +199,39 @@ def test_a_model_that_looks_in_tiles_and_a_picture_that_makes_too_many(shared, t
     assert kept.of("a/results") == []
     reasons = [status["reason"] for status in kept.of("a/status") if status["camera_state"] == "failed"]
     assert any("tiling.max_tiles is 256; give a larger tiling.size" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("encoding", ["rle", "polygons", "none"])
+def test_a_segmentation_goes_out_with_its_masks_and_as_a_picture(shared, tmp_path, monkeypatch, encoding):
+    from edgevision import assembly, model_store
+
+    monkeypatch.setenv("EDGEVISION_MODELS", str(tmp_path))
+    file = shared / "models" / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
+    described = assembly.describe(file, model_store.find("deeplabv3-mnv2-pascal-quant"), name="dl")
+    described.model.close()
+    model_store.add(described.manifest, described.content, labels_from=described.labels_from)
+    one = camera(
+        source={"type": "images", "path": str(shared / "images" / "bird_segmentation.bmp")},
+        snapshot={"what": "mask"},
+        masks={"encoding": encoding},
+        rules=[{"type": "presence", "label": "bird", "share": 0.1, "frames": 1}],
+    )
+    kept = run(make([one], models={"m": {"model": "dl", "classes": ["bird"]}}))
+    (result,) = kept.of("a/results")
+    assert (result["task"], result["detections"], result["classifications"]) == ("segmentation", None, None)
+    (bird,) = result["segments"]
+    assert bird["label"] == "bird"
+    assert (bird["rle"] is not None, bird["polygons"] is not None) == (encoding == "rle", encoding == "polygons")
+    event, at_the_end = kept.of("a/events")
+    assert at_the_end["kind"] == "unknown"
+    assert (event["kind"], event["label"], event["confidence"]) == ("appeared", "bird", None)
+    assert event["xyxy"] == bird["xyxy"]
+    (picture,) = [message for message in kept.messages if message.content_type == "image/png"]
+    (content,) = kept.of("a/image")
+    assert (content["what"], content["xyxy"]) == ("mask", [0, 0, 513, 513])
+    shown = np.asarray(cv2.imdecode(np.frombuffer(picture.payload, np.uint8), cv2.IMREAD_COLOR))
+    assert int(shown.any(axis=2).sum()) == bird["pixels"]
+    assert len(picture.payload) < 10_000
 
 
 def test_events_of_rules_go_out_and_the_end_leaves_no_answer_standing():

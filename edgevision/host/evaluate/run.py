@@ -28,7 +28,7 @@ from edgevision.host.evaluate.segmentation import SegmentationResult
 from edgevision.host.progress import track
 from edgevision.pipeline import Model
 from edgevision.tiling import Tiling
-from edgevision.types import Classifications, Detections, Predictions
+from edgevision.types import Classifications, Detections, Embedding, Predictions
 
 LOW_CONFIDENCE = 0.01
 """What a detector is run with: AP needs the unsure answers too."""
@@ -251,6 +251,8 @@ def _in_labels(found: Predictions, classes: ClassMap, dataset: Dataset, sample: 
     if isinstance(found, Classifications):
         mapped = classes.labels(found.class_id).astype(np.int32)
         return Classifications(confidence=found.confidence.copy(), class_id=mapped), 0
+    if isinstance(found, Embedding):
+        raise UsageError(f"{dataset.source}: an embedding names no class: there is nothing to score it by")
     return _pixels(found.class_map, classes, dataset, sample), 0
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.geometry import iou_xyxy
-from edgevision.types import Classifications, Detections, Predictions, Segmentation, label_of
+from edgevision.types import Classifications, Detections, Embedding, Predictions, Segmentation, label_of
 
 MATCH_IOU = 0.5
 """Boxes that overlap less are not the same object."""
+SAME_DIRECTION = 0.99
+"""Cosine from which on two embeddings are the same."""
 SLACK = 0.5
 """Share of its own threshold that a partner must reach."""
 
@@ -69,6 +71,8 @@ def compare(first: Predictions, second: Predictions, thresholds: tuple[float, fl
         return _classifications(first, second)
     if isinstance(first, Segmentation) and isinstance(second, Segmentation):
         return _segmentations(first, second)
+    if isinstance(first, Embedding) and isinstance(second, Embedding):
+        return _embeddings(first, second)
     raise TypeError(f"cannot compare {type(first).__name__} with {type(second).__name__}")
 
 
@@ -154,6 +158,24 @@ def _classifications(first: Classifications, second: Classifications) -> Agreeme
         least_iou=1,
         confidence=difference,
         most_confidence=difference,
+    )
+
+
+def _embeddings(first: Embedding, second: Embedding) -> Agreement:
+    """Two vectors agree where they point the same way; the difference of confidence is 1 less their cosine."""
+    one, two = (part.vector.astype(np.float64) for part in (first, second))
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(two))
+    cosine = float(one @ two) / lengths if one.shape == two.shape and lengths else 0.0
+    same = cosine >= SAME_DIRECTION
+    return Agreement(
+        counted=2,
+        agreed=2 * same,
+        pairs=1,
+        same_label=int(same),
+        iou=1,
+        least_iou=1,
+        confidence=1 - cosine,
+        most_confidence=1 - cosine,
     )
 
 

@@ -207,6 +207,31 @@ def test_unknown_boxes_are_left_out_and_counted(tmp_path):
     assert outcome.models[0].evaluation.figure == pytest.approx(1)
 
 
+def test_segmentation_by_a_real_model(shared, tmp_path):
+    """The bird's mask, written as a dataset of masks; pixels of the mask's edge (neither bird nor ground) do not count."""
+    from edgevision.host.dataset.formats import read
+
+    mask = cv2.imread(str(shared / "images" / "bird_segmentation_mask.bmp"), cv2.IMREAD_UNCHANGED)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    shutil.copyfile(shared / "images" / "bird_segmentation.bmp", tmp_path / "images" / "bird.bmp")
+    cv2.imwrite(str(tmp_path / "masks" / "bird.png"), np.select([mask == 0, mask == 3], [0, 1], 255).astype(np.uint8))
+    (tmp_path / "labels.txt").write_text("background\nbird\n")
+    settings = run.settings_for("segmentation")
+    model = load_model(
+        shared / "models" / "deeplabv3_mnv2_dm05_pascal_quant.tflite",
+        like="deeplabv3-mnv2-pascal-quant",
+        settings=settings,
+    )
+    outcome, said = evaluate([model], read(tmp_path), settings)
+    model.close()
+    result = outcome.models[0].evaluation.result
+    assert said == []
+    assert result.labels == ("background", "bird")
+    assert result.class_iou[1] > 0.8
+    assert result.class_iou[0] > 0.96
+
+
 def test_segmentation_by_a_made_up_model(tmp_path):
     image, mask = np.zeros((10, 20, 3), np.uint8), np.zeros((10, 20), np.uint8)
     mask[:, 10:] = 1
