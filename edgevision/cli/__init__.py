@@ -20,6 +20,7 @@ COMMANDS = (
     "run",
     "consume",
     "check",
+    "doctor",
     "install",
     "upgrade",
     "uninstall",
