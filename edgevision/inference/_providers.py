@@ -87,6 +87,8 @@ def parse(entry: Any) -> Wanted:
         given, more = entry, dict[str, Any]()
     elif isinstance(entry, dict) and len(entry) == 1:
         given, more = next(iter(entry.items()))
+        more = {} if more is None else more  # `- cuda:` in YAML
+        given = str(given)
         if not isinstance(more, dict):
             raise ValueError(  # noqa: TRY004  pydantic takes a ValueError for a fault of the value
                 f"{given}: its options must be a mapping: {{{given}: {{device_id: 0}}}}; found {more!r}"
