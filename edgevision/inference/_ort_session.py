@@ -82,7 +82,10 @@ def _open(
     built_in = ort.get_available_providers()
     if not any(_is_plugin(entry, built_in) for entry in used):
         return ort.InferenceSession(
-            content, session_options, providers=[(entry.name, dict(entry.options)) for entry in used]
+            content,
+            session_options,
+            providers=[(entry.name, dict(entry.options)) for entry in used],
+            enable_fallback=0,
         )
     for entry in used:
         # Options of a session take text only.
@@ -91,7 +94,7 @@ def _open(
             session_options.add_provider_for_devices(_devices(ort, entry, errors), options)
         elif entry.name != CPU:  # which is always the last, whether it is named or not
             session_options.add_provider(entry.name, options)
-    return ort.InferenceSession(content, session_options)
+    return ort.InferenceSession(content, session_options, enable_fallback=0)
 
 
 def _is_plugin(entry: Wanted, built_in: Sequence[str]) -> bool:
