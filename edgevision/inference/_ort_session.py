@@ -98,7 +98,9 @@ def _open(
 
 
 def _is_plugin(entry: Wanted, built_in: Sequence[str]) -> bool:
-    return entry.library is not None or entry.package is not None or entry.name not in built_in
+    # Once it is registered, ONNX Runtime lists a plug-in among the providers of its own.
+    own = entry.name in built_in and entry.name not in _registered.values()
+    return entry.library is not None or entry.package is not None or not own
 
 
 def _devices(ort: ModuleType, entry: Wanted, errors: tuple[type[Exception], ...]) -> list[Any]:
