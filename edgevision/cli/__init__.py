@@ -27,6 +27,7 @@ COMMANDS = (
     "health",
     "predict",
     "models",
+    "inspect",
     "dataset",
     "quantize",
     "evaluate",

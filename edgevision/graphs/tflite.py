@@ -32,7 +32,7 @@ class _Reader:
     def graph(self) -> Graph:
         model = self._offset(0)
         codes = self._vector(model, 1, self._operator_code)
-        self._buffers = self._vector(model, 4, lambda table: self._blob(table, 0))
+        self._buffers = self._vector(model, 4, self._buffer)
         subgraphs = self._vector(model, 2, lambda table: table)
         if not subgraphs:
             raise ValueError("it holds no graph")
@@ -106,11 +106,14 @@ class _Reader:
             scales=scales,
         )
 
-    def _blob(self, table: int, field: int) -> memoryview | None:
-        place = self._field(table, field)
-        if place is None:
-            return None
-        start, count = self._count(place, 1)
+    def _buffer(self, table: int) -> memoryview | None:
+        """A buffer's bytes: in the table, or behind all tables, at an offset from the file's beginning."""
+        place = self._field(table, 0)
+        start, count = (0, 0) if place is None else self._count(place, 1)
+        if not count:
+            start, count = self._number(table, 1, "Q"), self._number(table, 2, "Q")
+            if start + count > len(self._content):
+                raise ValueError("a buffer ends behind the file")
         return self._content[start : start + count] if count else None
 
     # FlatBuffers

@@ -108,7 +108,8 @@ def _devices(ort: ModuleType, entry: Wanted, errors: tuple[type[Exception], ...]
     where = f"backend onnxrt: provider {short(entry.name)}"
     if not hasattr(ort, "register_execution_provider_library"):
         raise PluginError(f"{where}: ONNX Runtime {ort.__version__} takes no plug-in libraries; 1.22 and later do")
-    path = _library(entry, where)
+    known = next((path for path, name in _registered.items() if name == entry.name), None)
+    path = known if known and entry.library is None else _library(entry, where)
     if path not in _registered:
         try:
             ort.register_execution_provider_library(entry.name, path)
