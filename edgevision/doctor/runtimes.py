@@ -15,7 +15,7 @@ from edgevision.errors import EdgevisionError
 from edgevision.inference import _providers as providers
 from edgevision.inference.base import BackendContext, ModelFile
 
-_TINY = bytes.fromhex(
+TINY = bytes.fromhex(
     "0807120a65646765766973696f6e3a3e0a0c0a0178120179220452656c75120474696e795a130a0178120e0a0c080112080a"
     "0208010a02080462130a0179120e0a0c080112080a0208010a02080442040a00100d"
 )
@@ -124,7 +124,7 @@ def _options(job: dict[str, Any], backend: str, key: str, default: Any) -> list[
 def _starts(options: dict[str, Any]) -> str | None:
     """Why ONNX Runtime cannot start with these options; None where it runs a model."""
     plugin = registry.load("inference", "onnxrt")
-    model = ModelFile(name="the doctor's one-operator model", content=_TINY, sha256="")
+    model = ModelFile(name="the doctor's one-operator model", content=TINY, sha256="")
     try:
         backend = plugin.create(plugin.Options.model_validate(options), model, BackendContext())
         backend.run({spec.name: np.zeros(spec.shape, spec.dtype) for spec in backend.inputs})

@@ -51,6 +51,8 @@ class Device:
         self.cameras: list[str] = [camera.name for camera in config.cameras]
         self.models: dict[str, Model] = {}
         """By the config's names; what a status tells of them."""
+        self.refused: Mapping[str, str] = {}
+        """Models that are left out because they did not survive their probe; each is an alarm."""
         self._config = config
         self._clock = clock
         self._board = board
@@ -110,16 +112,16 @@ class Device:
             self.publish(self._status())
 
     def check_alarms(self) -> None:
-        """A disk that fails is told on the device's status, and so is its return."""
-        alarms = sink_alarms(self.sinks)
+        """A disk that fails, and a model that is left out, are told on the device's status, and so is their return."""
+        alarms = (*sink_alarms(self.sinks), *(f"model {name} is left out: {why}" for name, why in self.refused.items()))
         if alarms != self._alarms:
             self._alarms = alarms
             self.announce(self.state, self.reason)
 
-    def left_out(self, camera: str) -> None:
-        """A camera that safe mode leaves out says so: nobody looks."""
+    def left_out(self, camera: str, reason: str | None = None) -> None:
+        """A camera that safe mode leaves out, or another reason, says so: nobody looks."""
         if self.composer.deliveries.status.enabled:
-            reason = f"safe mode: {self.safe_mode}"
+            reason = reason or f"safe mode: {self.safe_mode}"
             self.publish(
                 self.composer.camera_status(camera, state="off", since_ns=self._clock.time_ns(), reason=reason)
             )
