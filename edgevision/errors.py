@@ -77,6 +77,10 @@ class InferenceError(ModelError):
     """A loaded model failed while it ran. Exit status 4."""
 
 
+class ProbeError(ModelError):
+    """A model crashed or hung its runtime, or took too much memory, in the process where it was tried. Exit status 4."""
+
+
 class CaptureError(EdgevisionError):
     """A camera, stream or video cannot be opened, or ended when it should not. Exit status 5."""
 

@@ -129,7 +129,7 @@ def describe_file(
         ModelError: the file cannot be read.
     """
     backend = backend_for(file, backend)
-    content = _read(file)
+    content = read_file(file)
     wanted: dict[str, Any] = {"path": _safe_name(file.name), "sha256": digest_of(content), "size": len(content)}
     pattern = like.find_file(backend)
     if pattern is not None:
@@ -204,7 +204,7 @@ def verify(folder: ModelFolder) -> dict[str, str]:
             found[backend] = f"not here ({section.url or 'the manifest names no source'})"
             continue
         try:
-            check_weights(_read(path), section, path)
+            check_weights(read_file(path), section, path)
             found[backend] = "ok"
         except ModelError as failure:
             found[backend] = str(failure)
@@ -218,10 +218,11 @@ def digest_of(content: bytes) -> str:
 
 def digest(file: Path) -> str:
     """The sha256 of a weights file, in hex; raises ModelError where it cannot be read."""
-    return digest_of(_read(file))
+    return digest_of(read_file(file))
 
 
-def _read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
+    """A weights file's bytes; raises ModelError where it cannot be read or is larger than a model can be."""
     try:
         if file.stat().st_size > MAX_MODEL_BYTES:
             raise ModelError(f"{file}: is larger than {MAX_MODEL_BYTES} bytes, which is the limit")

@@ -79,6 +79,12 @@ def load(stage: Stage, name: str) -> Plugin:
     return cast("Plugin", module)
 
 
+def origin(stage: Stage, name: str) -> dict[str, str]:
+    """The package that brings an outside plug-in, and its version; empty for our own and for what nobody knows."""
+    point = _outside(stage).get(name)
+    return {} if point is None or point.dist is None else {point.dist.name: point.dist.version}
+
+
 def reads(backend: str) -> tuple[str, ...]:
     """Suffixes of the model files that a backend understands whoever they were made for; none where nobody knows it.
 

@@ -9,10 +9,12 @@ from edgevision.assembly.building import ModelSettings
 from edgevision.assembly.cameras import SourceMaker, make_scene, make_sinks, make_source, settings_for, stall_after_s
 from edgevision.assembly.identify import Described, describe, identify
 from edgevision.assembly.models import choose_backend, load_model
+from edgevision.assembly.probing import Prober
 
 __all__ = [
     "Described",
     "ModelSettings",
+    "Prober",
     "SourceMaker",
     "choose_backend",
     "describe",

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgevision import model_store, registry
 from edgevision.assembly.building import ModelSettings, build
 from edgevision.assembly.identify import identify
+from edgevision.assembly.probing import Prober, is_known
 from edgevision.errors import ModelError, PluginError, UsageError
 from edgevision.manifest import read_weights
 from edgevision.model_store import ModelFolder
@@ -35,6 +36,7 @@ def load_model(
     like: str | None = None,
     models_dir: Path | None = None,
     settings: ModelSettings | None = None,
+    prober: Prober | None = None,
 ) -> Model:
     """Load a model, ready to predict.
 
@@ -50,9 +52,11 @@ def load_model(
         like: for a bare file: the name of a model that is built alike.
         models_dir: where the user's own models are.
         settings: all settings at once, in place of the single ones.
+        prober: a model of a folder that is unknown here is run once elsewhere first; a bare file is not.
 
     Raises:
         UsageError: nothing has this name.
+        ProbeError: the prober's child did not survive the model.
         ModelError: the weights are missing, altered, or refused by the runtime.
         PluginError: the runtime is not installed.
     """
@@ -72,6 +76,9 @@ def load_model(
     folder = model_store.find(name, models_dir)
     chosen_backend = choose_backend(folder, chosen.backend)
     content = read_weights(folder.path, folder.manifest, chosen_backend)
+    if prober is not None and not is_known(folder, chosen):
+        size = folder.manifest.input_for(chosen_backend).size
+        prober.check(chosen_backend, content, chosen, where=str(folder.path), size=size)
     return build(folder.manifest, model_store.labels(folder), chosen_backend, content, chosen, where=str(folder.path))
 
 

@@ -121,11 +121,14 @@ def add(
       edgevision models add parts-v7.tflite --like efficientnet-lite0 --name parts
     """
     from edgevision import assembly, model_store
+    from edgevision.environment import default_state_dir
     from edgevision.errors import UsageError
 
     pattern = model_store.find(like)
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
+    # A file that nobody has run here yet meets its runtime in another process first.
+    assembly.Prober(state_dir=default_state_dir()).check_file(file)
     described = assembly.describe(file, pattern, name=name)
     described.model.close()
     added = model_store.add(described.manifest, described.content, labels_from=described.labels_from)

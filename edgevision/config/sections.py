@@ -123,6 +123,8 @@ class ModelSection(_Section):
     """Look at a picture in overlapping parts, so that small defects on a large one are found; without it, as a whole."""
     options: dict[str, Any] = {}
     """The backend's own options, such as `providers` and `spinning` of onnxrt."""
+    probe: Literal["auto", "never"] = "auto"
+    """A model that has not run here yet is run once in a process of its own first; `never` loads it at once."""
 
 
 class MasksSection(_Section):
@@ -225,6 +227,10 @@ class SupervisionSection(_Section):
     """A sink's thread that does not go round for so long is stuck (for mqtt at least connect_timeout_s + 120 s)."""
     start_deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 900.0
     """A start, or a reload, may take so long: a runtime may build its engine for minutes."""
+    probe_deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0
+    """A model that is tried in a process of its own, and has not run once within this, hangs."""
+    probe_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] | None = None
+    """What that process may have; without it 1024 MB and eight times the file."""
     stop_deadline_s: Annotated[float, Field(ge=1, le=600)] = 20.0
     """What waits is delivered within this after SIGTERM; the rest is counted as dropped."""
     safe_mode_after: Annotated[int, Field(ge=0, le=100)] = 3

@@ -2,13 +2,12 @@
 
 Given a model as bytes, ONNX Runtime looks for such a file in the working directory and takes whatever lies there,
 unchecked. Older versions (1.18 to 1.20 were tried) cannot be told not to. So the Protocol Buffers wire format is walked
-here, just as far as the tensors (https://protobuf.dev/programming-guides/encoding and onnx.proto); the `onnx` package
-is too heavy for the daemon.
+here, just as far as the tensors (onnx.proto); the `onnx` package is too heavy for the daemon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from edgevision.graphs.wire import BYTES, fields
 
 # Message type -> field number -> type of the message in that field. Only what leads to tensors.
 _FIELDS = {
@@ -20,7 +19,6 @@ _FIELDS = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def has_external_data(content: bytes) -> bool:
@@ -29,45 +27,12 @@ def has_external_data(content: bytes) -> bool:
     try:
         while pending:
             kind, start, stop = pending.pop()
-            for field, wire, value, end in _fields(content, start, stop):
+            for field, wire, value, end in fields(content, start, stop):
                 if kind == "Tensor":
-                    if (field == _EXTERNAL_DATA and wire == _BYTES) or (field == _DATA_LOCATION and value == 1):
+                    if (field == _EXTERNAL_DATA and wire == BYTES) or (field == _DATA_LOCATION and value == 1):
                         return True
-                elif wire == _BYTES and field in _FIELDS[kind]:
+                elif wire == BYTES and field in _FIELDS[kind]:
                     pending.append((_FIELDS[kind][field], value, end))
     except (IndexError, ValueError):
         return False
     return False
-
-
-def _fields(content: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Field number, wire type, value (of bytes: where they start) and end of every field of a message."""
-    position = start
-    while position < stop:
-        key, position = _varint(content, position)
-        field, wire = key >> 3, key & 7
-        value = position
-        if wire == _VARINT:
-            value, position = _varint(content, position)
-        elif wire == _BYTES:
-            length, value = _varint(content, position)
-            position = value + length
-        elif wire in (_FIXED64, _FIXED32):
-            position += 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {wire}")
-        if position > stop:
-            raise ValueError("a field ends behind its message")
-        yield field, wire, value, position
-
-
-def _varint(content: bytes, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the position behind it."""
-    number = 0
-    for shift in range(0, 70, 7):
-        byte = content[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-    raise ValueError("a number of more than ten bytes")

@@ -9,7 +9,8 @@ needs one entry in a model.yaml; a backend without it runs only models that name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgevision.types import Tensors, TensorSpec
@@ -34,6 +35,26 @@ class BackendContext:
     expected_fps: float | None = None
     """Frames per second that all cameras of this model ask for together; None is as many as can be had. Backends whose
     threads can spin choose by it (a paced daemon must not burn a core waiting)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """Where the operators of a loaded model really run. A backend that knows holds one as its attribute `execution`."""
+
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """How many nodes of the graph each provider, delegate or device took; empty where the runtime does not tell."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """What was asked for if it is there, and is not used; with the reason."""
+    notes: tuple[str, ...] = ()
+    """What a person should know: a provider that took nothing, INT8 that is computed in float."""
+    building: str = ""
+    """What is being made ready meanwhile; empty where nothing is."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The nodes as shares of 1, largest first."""
+        total = sum(self.nodes.values())
+        return {name: count / total for name, count in sorted(self.nodes.items(), key=lambda item: -item[1]) if count}
 
 
 class Backend(Protocol):

@@ -23,8 +23,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from edgevision import registry
-from edgevision.errors import InferenceError, ModelError, PluginError
+from edgevision.errors import InferenceError, ModelError
+from edgevision.inference import _providers as providers
 from edgevision.inference._onnx_file import has_external_data
+from edgevision.inference._ort_session import check_running, execution, open_session, settle
+from edgevision.inference._providers import Split, Wanted
 from edgevision.inference._specs import check_tensors, first_sentence, layout_of
 from edgevision.inference.base import Backend, BackendContext, ModelFile
 from edgevision.types import Tensors, TensorSpec
@@ -32,22 +35,6 @@ from edgevision.types import Tensors, TensorSpec
 log = logging.getLogger(__name__)
 
 READS = (".onnx",)
-
-# Short name -> ONNX Runtime's name and the package whose build has it.
-_PROVIDERS = {
-    "cpu": ("CPUExecutionProvider", "onnxruntime"),
-    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
-    "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
-    "openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
-    "rocm": ("ROCMExecutionProvider", "onnxruntime-rocm"),
-    "migraphx": ("MIGraphXExecutionProvider", "onnxruntime-migraphx"),
-    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
-    "qnn": ("QNNExecutionProvider", "onnxruntime-qnn"),
-    "coreml": ("CoreMLExecutionProvider", "onnxruntime (macOS)"),
-    "xnnpack": ("XnnpackExecutionProvider", ""),
-    "acl": ("ACLExecutionProvider", ""),
-}
-_PACKAGES = dict(_PROVIDERS.values())
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -84,31 +71,32 @@ _BUSY = 0.6
 class Options(registry.Options):
     """Where and how the graph runs."""
 
-    providers: tuple[str | dict[str, dict[str, Any]], ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    providers: tuple[Any, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
     """Execution providers in order of preference, all of which must be there: `cuda`, `CUDAExecutionProvider`, or with
-    options `{cuda: {device_id: 0}}`. Where `cpu` is not listed, operators the others cannot run are an error."""
+    options `{cuda: {device_id: 0}}`. With `optional: true` beside its options the list goes on without it, which is said.
+    `library: PATH` or `package: NAME` names a plug-in, `device: gpu` one of its devices. Where `cpu` is not listed, operators
+    the others cannot run are an error."""
     spinning: Literal["auto", "on", "off"] = "auto"
     """Whether threads wait for work by spinning; `auto` decides by the load."""
     graph_optimization: Literal["all", "extended", "basic", "none"] = "all"
 
     @field_validator("providers")
     @classmethod
-    def _known(cls, providers: tuple[Any, ...]) -> tuple[Any, ...]:
-        for entry in providers:
-            if isinstance(entry, dict) and len(entry) != 1:
-                raise ValueError(f"{entry!r} must be one provider's name and its options: {{cuda: {{device_id: 0}}}}")
-            name = entry if isinstance(entry, str) else next(iter(entry))
-            if name not in _PROVIDERS and not name.endswith("ExecutionProvider"):
-                raise ValueError(registry.unknown_name("execution provider", name, tuple(_PROVIDERS)))
-        return providers
+    def _known(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [providers.parse(entry).name for entry in entries]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise ValueError(f"{providers.short(double)} stands twice: keep one")
+        return entries
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The providers in the order asked for."""
+        return tuple(providers.parse(entry) for entry in self.providers)
 
     def provider_options(self) -> dict[str, dict[str, Any]]:
         """Options by ONNX Runtime's own provider name, in the order asked for."""
-        found: dict[str, dict[str, Any]] = {}
-        for entry in self.providers:
-            name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
-            found[_PROVIDERS.get(name, (name, ""))[0]] = options
-        return found
+        return {entry.name: dict(entry.options) for entry in self.wanted}
 
 
 def create(options: Options, model: ModelFile, context: BackendContext) -> Backend:
@@ -119,12 +107,12 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
         ModelError: ONNX Runtime refuses the model.
     """
     ort = registry.require("onnxruntime", package="edgevision[onnxrt]", purpose="backend onnxrt")
-    _check_providers(ort, options)
+    split = settle(ort, options.wanted)
     if has_external_data(model.content):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     ort.set_default_logger_severity(3)
     spin = options.spinning == "on" or (options.spinning == "auto" and context.expected_fps is None)
-    backend = _Session(ort, options, model, threads=context.threads, spin=spin)
+    backend = _Session(ort, options, split, model, threads=context.threads, spin=spin)
     inference_s = backend.warm_up()
     if (
         options.spinning == "auto"
@@ -139,7 +127,7 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
         )  # fmt: skip
         if load >= _BUSY:
             backend.close()
-            backend = _Session(ort, options, model, threads=context.threads, spin=True)
+            backend = _Session(ort, options, split, model, threads=context.threads, spin=True)
             backend.warm_up()
     return backend
 
@@ -147,20 +135,27 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
 class _Session:
     """One inference session; a `Backend`."""
 
-    def __init__(self, ort: ModuleType, options: Options, model: ModelFile, *, threads: int, spin: bool) -> None:
+    def __init__(
+        self, ort: ModuleType, options: Options, split: Split, model: ModelFile, *, threads: int, spin: bool
+    ) -> None:
         self._name = model.name
         self._errors = _errors(ort)
         self.spinning = spin and threads > 1
         try:
-            self._session: Any = ort.InferenceSession(
+            session, given_up = open_session(
+                ort,
                 model.content,
-                _session_options(ort, options, threads=threads, spin=self.spinning),
-                providers=list(options.provider_options().items()),
+                lambda: _session_options(ort, options, threads=threads, spin=self.spinning),
+                split.used,
+                errors=self._errors,
             )
         except self._errors as error:
             raise ModelError(f"model {model.name!r}: {_refusal(error, options)}") from error
-        self._session.disable_fallback()
-        _check_running(self._session.get_providers(), options, model.name)
+        session.disable_fallback()
+        self._session: Any = session
+        used = [entry for entry in split.used if entry.name not in given_up]
+        left_out = {**split.left_out, **given_up, **check_running(session, used, model.name)}
+        self.execution = execution(session, used, left_out)
         inputs = self._session.get_inputs()
         batch = {node.shape[0] for node in inputs if node.shape and not isinstance(node.shape[0], int)}
         self.inputs = tuple(_spec(node, batch, model.name, is_input=True) for node in inputs)
@@ -209,34 +204,6 @@ def _session_options(ort: ModuleType, options: Options, *, threads: int, spin: b
     if "CPUExecutionProvider" not in options.provider_options():
         made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return made
-
-
-def _check_providers(ort: ModuleType, options: Options) -> None:
-    """ONNX Runtime only warns of a provider it does not have."""
-    there = ort.get_available_providers()
-    for name in options.provider_options():
-        if name not in there:
-            package = _PACKAGES.get(name, "")
-            fix = (
-                f"pip install {package} in place of onnxruntime"
-                if package
-                else "use a build of ONNX Runtime that has it"
-            )
-            raise PluginError(
-                f"backend onnxrt: this ONNX Runtime {ort.__version__} has no {name}; it has {', '.join(there)}; "
-                f"{fix}, or name another provider"
-            )
-
-
-def _check_running(running: list[str], options: Options, model: str) -> None:
-    """ONNX Runtime leaves out a provider that the build has but that cannot start (no device, no driver library)."""
-    wanted = list(options.provider_options())
-    if running[: len(wanted)] != wanted:
-        missing = ", ".join(name for name in wanted if name not in running) or "the order asked for"
-        raise PluginError(
-            f"backend onnxrt: model {model!r} was to run on {', '.join(wanted)}, but ONNX Runtime could not start "
-            f"{missing} and runs {', '.join(running)}; its reason is on stderr (device, driver or library missing)"
-        )
 
 
 def _spec(node: Any, batch: set[Any], model: str, *, is_input: bool = False) -> TensorSpec:

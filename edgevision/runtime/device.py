@@ -54,6 +54,8 @@ class Device:
         """By the config's names; what a status tells of them."""
         self.tallies: dict[str, Tally] = {}
         """Each camera's counts, as long as the `boot_id`."""
+        self.refused: Mapping[str, str] = {}
+        """Models that are left out because they did not survive their probe; each is an alarm."""
         self._config = config
         self._clock = clock
         self._board = board
@@ -113,15 +115,15 @@ class Device:
             self.publish(self._status())
 
     def check_alarms(self) -> None:
-        """A disk that fails is told on the device's status, and so is its return."""
-        alarms = sink_alarms(self.sinks)
+        """A disk that fails, and a model that is left out, are told on the device's status, and so is their return."""
+        alarms = (*sink_alarms(self.sinks), *(f"model {name} is left out: {why}" for name, why in self.refused.items()))
         if alarms != self._alarms:
             self._alarms = alarms
             self.announce(self.state, self.reason)
 
-    def left_out(self, camera: str, rules: Iterable[str]) -> None:
-        """A camera that safe mode leaves out says so: nobody looks, and its rules' answers are unknown."""
-        reason, now_ns = f"safe mode: {self.safe_mode}", self._clock.time_ns()
+    def left_out(self, camera: str, rules: Iterable[str], reason: str | None = None) -> None:
+        """A camera that safe mode leaves out, or another reason, says so: nobody looks, and its rules' answers are unknown."""
+        reason, now_ns = reason or f"safe mode: {self.safe_mode}", self._clock.time_ns()
         if self.composer.deliveries.status.enabled:
             self.publish(self.composer.camera_status(camera, state="off", since_ns=now_ns, reason=reason))
         if self.composer.deliveries.events.enabled:

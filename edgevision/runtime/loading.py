@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from edgevision import assembly
 from edgevision.clock import Clock
 from edgevision.config import Config
-from edgevision.errors import EdgevisionError
+from edgevision.errors import EdgevisionError, ProbeError
 from edgevision.messages import Composer
 from edgevision.pipeline import Model
 from edgevision.runtime.crashes import CrashJournal
@@ -35,23 +35,37 @@ class Loader:
     journal: CrashJournal | None
     tallies: MutableMapping[str, Tally]
 
-    def load(self, config: Config, names: Iterable[str]) -> dict[str, Loaded]:
+    def load(self, config: Config, names: Iterable[str], *, refused: dict[str, str] | None = None) -> dict[str, Loaded]:
         """Load models by the config's names, each warm after its first inference; those that no camera uses are left out.
 
+        Args:
+            config: the whole.
+            names: of its models.
+            refused: gets the models that did not survive their probe, with the reason; the others are loaded all the same.
+                Without it, such a model is an error like any other.
+
         Raises:
-            EdgevisionError: one cannot be loaded; those that were are closed again.
+            EdgevisionError: one cannot be loaded, or none survived; those that were are closed again.
         """
         loaded: dict[str, Loaded] = {}
+        last: ProbeError | None = None
         for name in names:
             if not sections_of(name, config.cameras):
                 continue
             self._doing(f"model:{name}")
             try:
                 loaded[name] = self._load(config, name)
+            except ProbeError as failure:
+                if refused is None:
+                    _close(loaded)
+                    raise
+                _log.error("model is left out", extra={"fields": {"model": name, "reason": str(failure)}})
+                refused[name], last = str(failure), failure
             except EdgevisionError:
-                for other in loaded.values():
-                    other.model.close()
+                _close(loaded)
                 raise  # the journal still says what was being loaded
+        if last is not None and not loaded:
+            raise last
         self._doing("")
         return loaded
 
@@ -80,7 +94,17 @@ class Loader:
     def _load(self, config: Config, name: str) -> Loaded:
         section = config.models[name]
         settings = assembly.settings_for(section, sections_of(name, config.cameras))
-        model = assembly.load_model(section.model, settings=settings, models_dir=config.models_dir)
+        limits = config.supervision
+        prober = (
+            None
+            if section.probe == "never"
+            else assembly.Prober(
+                state_dir=config.state_dir,
+                deadline_s=limits.probe_deadline_s,
+                memory_bytes=limits.probe_memory_mb << 20 if limits.probe_memory_mb else None,
+            )
+        )
+        model = assembly.load_model(section.model, settings=settings, models_dir=config.models_dir, prober=prober)
         try:
             # Loading has run it once, with all that happens only then; this pass is what a warm one takes.
             began_ns = self.clock.monotonic_ns()
@@ -99,6 +123,11 @@ class Loader:
         }
         _log.info("model is ready", extra={"fields": fields})
         return Loaded(model=model, warm_s=warm_s)
+
+
+def _close(loaded: Mapping[str, Loaded]) -> None:
+    for one in loaded.values():
+        one.model.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,8 @@ class Service:
         self._device = Device(config, clock=clock, board=self._board, extra_sinks=self._extra_sinks)
         self._device.safe_mode = self._safe_mode.reason or None
         self._groups: dict[str, ModelGroup] = {}
+        self._refused: dict[str, str] = {}
+        """Models that did not survive their probe, by the config's name, with the reason; they are tried again by a reload."""
         self._watchman = Watchman(
             self._board, notifier=self._notifier, clock=clock, last_words=self._last_words, health_dir=health_dir
         )
@@ -123,10 +125,15 @@ class Service:
         for name in self._config.models:
             if not sections_of(name, self._whole.cameras):
                 _log.warning("model is used by no camera and is not loaded", extra={"fields": {"model": name}})
-        loaded = self._loader().load(self._config, self._config.models)
+        self._refused = {}
+        loaded = self._loader().load(self._config, self._config.models, refused=self._refused)
+        self._device.refused = self._refused
         for camera in self._whole.cameras:
             if self._safe_mode.leaves_out(camera.name, camera.model):
-                self._device.left_out(camera.name, rules=[rule.name for rule in camera.rules])
+                self._device.left_out(camera.name, [rule.name for rule in camera.rules])
+            elif camera.model in self._refused:
+                reason = f"model {camera.model} is left out: {self._refused[camera.model]}"
+                self._device.left_out(camera.name, [rule.name for rule in camera.rules], reason)
         for name, new in loaded.items():
             self._start_group(name, new)
         self._announce("online", "running")
@@ -269,7 +276,8 @@ class Service:
         if changes.identity:
             self._restart(whole, safe_mode, str(changes))
             return changes
-        loaded = self._loader().load(config, sorted(changes.models))
+        again = self._refused.keys() & config.models.keys()
+        loaded = self._loader().load(config, sorted(changes.models | again))
         try:
             self._device.replace_sinks(config, mqtt=changes.mqtt, sinks=changes.sinks)
         except EdgevisionError:
@@ -278,11 +286,12 @@ class Service:
             raise
         self._end_parts(changes)
         self._remember(whole, safe_mode)
+        self._refused.clear()
         for name, new in loaded.items():
             self._start_group(name, new)
         for group in self._groups.values():
             for section in sections_of(group.name, config.cameras):
-                if section.name in changes.cameras:
+                if section.name in changes.cameras and group.name not in loaded:
                     group.add(section).start()
         return changes
 

@@ -92,8 +92,8 @@ def test_a_truncated_model_is_refused(shared, share):
     [
         ("cuda", "CUDAExecutionProvider", "pip install onnxruntime-gpu in place of onnxruntime"),
         ("TensorrtExecutionProvider", "TensorrtExecutionProvider", "pip install onnxruntime-gpu"),
-        ({"openvino": {"device_type": "CPU"}}, "OpenVINOExecutionProvider", "pip install onnxruntime-openvino"),
-        ("xnnpack", "XnnpackExecutionProvider", "use a build of ONNX Runtime that has it"),
+        ({"migraphx": {"device_id": 0}}, "MIGraphXExecutionProvider", "pip install onnxruntime-migraphx"),
+        ("xnnpack", "XnnpackExecutionProvider", "build ONNX Runtime with --use_xnnpack"),
     ],
 )
 def test_a_provider_that_this_build_lacks_is_an_error(provider, full, fix):
