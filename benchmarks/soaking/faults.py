@@ -129,6 +129,17 @@ def _put_model_back(world: World) -> None:
     _as_before(world)
 
 
+def _fill_up(world: World) -> None:
+    """With the broker away, the journal has to grow; else it writes for long into pages that it has already."""
+    world.network.refuse()
+    world.disk.fill()
+
+
+def _free(world: World) -> None:
+    world.disk.free()
+    world.network.through()
+
+
 def _faults() -> Iterator[Fault]:
     yield from (
         Fault(
@@ -244,11 +255,11 @@ def _faults() -> Iterator[Fault]:
             end=lambda world: world.consumer.start(),
         ),
         Fault(
-            name="disk full",
+            name="disk full while the broker is away",
             hits="disk",
             lasts_s=15,
-            begin=lambda world: world.disk.fill(),
-            end=lambda world: world.disk.free(),
+            begin=_fill_up,
+            end=_free,
             needs_disk=True,
         ),
         Fault(

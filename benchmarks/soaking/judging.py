@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support_mqtt_tap import Key  # type: ignore[import-not-found]
 
 from soaking.faults import Fault
-from soaking.mqtt_tap import Key
 from soaking.watching import Account, Sample, Told
 from soaking.world import FPS, Line
 
@@ -45,8 +45,8 @@ class Outcome:
     noticed_s: float | None
     """From its beginning until the daemon said so; None where it had no reason to, or did not."""
     recovered_s: float | None
-    """From its end until all was well: the camera live and a trusted result, the broker connected and nothing left to send,
-    the alarm gone, the config answered."""
+    """From its end (of a blow: from when it was noticed) until all was well: the camera live and a trusted result, the broker
+    connected and nothing left to send, the alarm gone, the config answered."""
     others_fps: float | None
     """The worst of the other cameras: results for the pictures of this time, to those that there should be."""
     healed: bool
@@ -67,13 +67,14 @@ def judge(slot: Slot, account: Account, lines: Sequence[Line], *, start_s: float
         "consumer": lambda: (NEVER, NEVER, ""),
     }
     noticed_s, recovered_s, said = find[group]()
+    over_s = slot.ended_s if slot.fault.lasts_s else max(slot.ended_s, noticed_s or 0.0)
     return Outcome(
         fault=slot.fault.name,
         hits=slot.fault.hits,
         at_s=round(slot.begun_s - start_s, 1),
         lasted_s=round(slot.ended_s - slot.begun_s, 2),
         noticed_s=None if noticed_s is None else round(noticed_s - slot.begun_s, 2),
-        recovered_s=None if recovered_s is None else round(max(0.0, recovered_s - slot.ended_s), 2),
+        recovered_s=None if recovered_s is None else round(max(0.0, recovered_s - over_s), 2),
         others_fps=None if group == "config" else _others_fps(slot, account, camera),
         healed=_healed(slot, account),
         said=said,

@@ -20,8 +20,9 @@ _GROUPS = {
 
 _LEGEND = (
     "Seconds, the worst of each kind. Noticed: from the fault's beginning until the daemon said so. Recovered: from its end "
-    "until the camera was live with a trusted result, the broker connected with nothing left to send, the alarm gone, the "
-    "config answered. Others: the worst other camera's results to those that there should be."
+    "(of a blow to a reader: from when it was noticed) until the camera was live with a trusted result, the broker connected "
+    "with nothing left to send, the alarm gone, the config answered. Others: the worst other camera's results to those that there "
+    "should be."
 )
 
 

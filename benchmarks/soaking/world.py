@@ -25,11 +25,11 @@ import cv2
 from support_brokers import Mosquitto  # type: ignore[import-not-found]
 from support_cameras import RtspCamera, has_gstreamer  # type: ignore[import-not-found]
 from support_disks import Disk  # type: ignore[import-not-found]
+from support_mqtt_tap import Tap  # type: ignore[import-not-found]
 from support_proxy import Proxy  # type: ignore[import-not-found]
 
 from edgevision.environment import shipped_models_dir
 from edgevision.host.benchmark.frames import scene
-from soaking.mqtt_tap import Tap
 
 DEVICE = "box"
 FPS = 10.0

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from chaos_support import House, camera, install_plugin, make, nothing_left, seconds_since
-from support_cameras import NEEDS, RtspCamera, has_gstreamer, nonsense_camera
+from support_cameras import NEEDS, RtspCamera, has_gstreamer, nonsense_camera, silent_camera
+from support_proxy import Proxy
 
 import edgevision
 
@@ -73,6 +74,70 @@ def test_a_camera_that_hangs_is_stalled_then_failed_and_is_back_within_seconds()
         house.state("hit", "live", after=told)
         assert seconds_since(back_s) < 5
         goes_on(house, before, seconds_since(began_s))
+
+
+@needs_rtsp
+def test_a_camera_that_comes_back_with_another_codec_is_read_as_before():
+    with RtspCamera() as rtsp, House(two(rtsp.source)) as house:
+        house.result("hit")
+        house.state("good", "live")
+        before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+        reader, told = house.reader("hit").pid, house.last_seq("hit/status")
+        rtsp.kill()
+        rtsp.start(size="320x240", codec="vp8")
+        back_s = time.monotonic()
+        failed = house.state("hit", "failed", after=told)
+        live = house.state("hit", "live", after=failed["seq"])
+        result = house.wait_for("hit/results", lambda result: result["captured_at"] > live["since"])
+        assert seconds_since(back_s) < 5
+        assert (result["frame"]["width"], result["frame"]["height"]) == (320, 240)
+        assert house.reader("hit").pid == reader
+        goes_on(house, before, seconds_since(began_s))
+
+
+@needs_rtsp
+def test_a_line_that_garbles_or_goes_half_open_costs_its_own_camera_seconds():
+    """The camera's server is well; what is between us and it is not."""
+    with RtspCamera() as rtsp, Proxy(rtsp.port) as line:
+        source = {"type": "opencv", "url": f"rtsp://127.0.0.1:{line.port}/cam"}
+        with House(two(source)) as house:
+            house.result("hit")
+            house.state("good", "live")
+            before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+            told = house.last_seq("hit/status")
+            line.swallow()
+            silent_s = time.monotonic()
+            stalled = house.state("hit", "stalled", after=told)
+            assert seconds_since(silent_s) < 2 * STALL_S
+            house.state("hit", "failed", after=stalled["seq"])
+            assert seconds_since(silent_s) < 2 * DEADLINE_S
+            line.garble(every=50)
+            tries = house.service.stations["hit"].camera.restarts
+            with house.sink.told:
+                assert house.sink.told.wait_for(
+                    lambda: house.service.stations["hit"].camera.restarts > tries + 1 or line.accepted > 3, 20
+                )
+            told = house.last_seq("hit/status")
+            line.through()
+            back_s = time.monotonic()
+            live = house.state("hit", "live", after=told - 1)
+            house.wait_for("hit/results", lambda result: result["trusted"] and result["captured_at"] > live["since"])
+            assert seconds_since(back_s) < 5
+            goes_on(house, before, seconds_since(began_s))
+
+
+def test_a_camera_that_takes_the_call_and_never_answers_is_failed_with_a_reason_and_tried_again():
+    with silent_camera() as silent:
+        source = {"type": "opencv", "url": f"rtsp://127.0.0.1:{silent.port}/x", "open_timeout_s": 1}
+        with House(two(source)) as house:
+            house.state("good", "live")
+            before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+            failed = house.state("hit", "failed")
+            assert "no video within 1 s (open_timeout_s)" in failed["reason"]
+            with house.sink.told:
+                assert house.sink.told.wait_for(lambda: silent.answered >= 2, 15)
+            assert house.reader("hit").is_running()
+            goes_on(house, before, seconds_since(began_s))
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
