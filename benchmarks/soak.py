@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -92,8 +93,9 @@ def soak(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
         kept = judging.messages(world.truth, world.consumer.output, world.tap.acknowledged)
         warm_up_s = min(600.0, arguments.hours * 3600 / 4)
         picks: dict[str, Any] = {
-            "memory of all processes, MB (PSS)": lambda taken: taken.pss_mb,
-            "memory of the daemon, MB (PSS)": lambda taken: taken.daemon_pss_mb,
+            "own memory of all processes, MB": lambda taken: taken.own_mb,
+            "own memory of the daemon, MB": lambda taken: taken.daemon_own_mb,
+            "PSS of all processes, MB": lambda taken: taken.pss_mb,
             "file handles": lambda taken: taken.files,
             "file handles of the daemon": lambda taken: taken.daemon_files,
             "threads": lambda taken: taken.threads,
@@ -107,7 +109,7 @@ def soak(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
             "fault_every_s": arguments.fault_every,
             "machine": environment(),
             "load_average": {"before": load_before, "after": load_average()},
-            "note": f"load average {load_before} before, {load_average()} after (1, 5, 15 min)",
+            "note": f"load average {load_before} before, {load_average()} after (1, 5, 15 min), niceness {os.nice(0)}",
             "warm_up_s": warm_up_s,
             "same_process": same_process,
             "exit_status": status,
@@ -143,7 +145,7 @@ def problems(result: dict[str, Any]) -> list[str]:
     found = []
     if not result["same_process"] or result["exit_status"] != 0:
         found.append(f"the daemon did not last, or did not end in order (status {result['exit_status']})")
-    memory = result["slopes"]["memory of all processes, MB (PSS)"]
+    memory = result["slopes"]["own memory of all processes, MB"]
     if memory["per_hour"] - memory["interval"] > MOST_MB_PER_HOUR:
         found.append(f"memory grows by {memory['per_hour']} MB an hour")
     for name in ("file handles", "threads", "processes", "shared memory segments"):

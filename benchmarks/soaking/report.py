@@ -21,8 +21,8 @@ _GROUPS = {
 _LEGEND = (
     "Seconds, the worst of each kind. Noticed: from the fault's beginning until the daemon said so. Recovered: from its end "
     "(of a blow to a reader: from when it was noticed) until the camera was live with a trusted result, the broker connected "
-    "with nothing left to send, the alarm gone, the config answered. Others: the worst other camera's results to those that there "
-    "should be."
+    "with nothing left to send, the alarm gone, the config answered. Others: the worst other camera's results "
+    "to those that there should be."
 )
 
 
@@ -102,7 +102,10 @@ def plot(result: dict[str, Any], samples: list[dict[str, float]], series: dict[s
     figure, axes = plt.subplots(4, 1, figsize=(14, 15), sharex=True, constrained_layout=True)
     memory, counts, spool, rate = axes
     memory.plot(minutes, [taken["pss_mb"] for taken in samples], label="daemon and readers (PSS)", color="black", lw=1)
-    memory.plot(minutes, [taken["daemon_pss_mb"] for taken in samples], label="daemon (PSS)", color="tab:blue", lw=1)
+    memory.plot(
+        minutes, [taken["own_mb"] for taken in samples], label="daemon and readers, own", color="tab:orange", lw=1
+    )
+    memory.plot(minutes, [taken["daemon_own_mb"] for taken in samples], label="daemon, own", color="tab:blue", lw=1)
     memory.set_ylabel("MB")
     memory.set_ylim(bottom=0)
     for key, label in (
@@ -135,9 +138,9 @@ def plot(result: dict[str, Any], samples: list[dict[str, float]], series: dict[s
         axis.legend(loc="upper left", fontsize=8, ncols=4)
     for outcome in result["outcomes"]:
         memory.text(outcome["at_s"] / 60, 2, outcome["fault"], rotation=90, fontsize=6, va="bottom", alpha=0.7)
-    tree = result["slopes"]["memory of all processes, MB (PSS)"]
+    tree = result["slopes"]["own memory of all processes, MB"]
     figure.suptitle(
-        f"edgevision: {result['hours']:g} h, {len(result['outcomes'])} faults; memory {tree['per_hour']:+.2f} MB/h "
+        f"edgevision: {result['hours']:g} h, {len(result['outcomes'])} faults; own memory {tree['per_hour']:+.2f} MB/h "
         f"(± {tree['interval']:.2f}), {len(result['messages']['lost_by_edgevision'])} messages lost"
     )
     figure.savefig(path, dpi=80)

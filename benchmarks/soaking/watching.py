@@ -123,9 +123,10 @@ class Sample:
 
     time_s: float
     pss_mb: float
-    """Of all its processes."""
-    daemon_pss_mb: float
-    rss_mb: float
+    """Of all its processes: what is shared is shared out, so it changes with whoever else runs the same programs."""
+    own_mb: float
+    """Of all its processes, without the pages of program files: what can leak."""
+    daemon_own_mb: float
     processes: int
     threads: int
     files: int
@@ -135,31 +136,35 @@ class Sample:
     """Shared pictures that the daemon has mapped, and files in /dev/shm."""
 
 
+def memory_of(pid: int) -> tuple[float, float]:
+    """PSS, and its anonymous and shared-memory parts alone, in MB (proc(5), smaps_rollup)."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value = line.split()[:2]
+        found[name.rstrip(":")] = int(value) / 1024
+    return found["Pss"], found["Pss_Anon"] + found["Pss_Shmem"]
+
+
 def sample(pid: int) -> Sample:
     """Look now."""
     main = psutil.Process(pid)
-    pss, rss, threads, files = [], 0.0, [], []
+    seen = []
     for process in (main, *main.children(recursive=True)):
         try:
-            memory = process.memory_full_info()
-            counted = (memory.pss / 2**20, process.num_threads(), process.num_fds())
-        except psutil.Error:
+            seen.append((*memory_of(process.pid), process.num_threads(), process.num_fds()))
+        except (psutil.Error, OSError, KeyError):
             continue  # it has just ended
-        pss.append(counted[0])
-        rss += memory.rss / 2**20
-        threads.append(counted[1])
-        files.append(counted[2])
     maps = Path(f"/proc/{pid}/maps").read_text()
     return Sample(
         time_s=time.time(),
-        pss_mb=sum(pss),
-        daemon_pss_mb=pss[0],
-        rss_mb=rss,
-        processes=len(pss),
-        threads=sum(threads),
-        files=sum(files),
-        daemon_threads=threads[0],
-        daemon_files=files[0],
+        pss_mb=sum(pss for pss, *_ in seen),
+        own_mb=sum(own for _, own, *_ in seen),
+        daemon_own_mb=seen[0][1],
+        processes=len(seen),
+        threads=sum(threads for *_, threads, _ in seen),
+        files=sum(files for *_, files in seen),
+        daemon_threads=seen[0][2],
+        daemon_files=seen[0][3],
         segments=maps.count("edgevision-frames") + len(list(Path("/dev/shm").iterdir())),
     )
 
