@@ -27,6 +27,7 @@ from edgevision.runtime.group import ModelGroup, sections_of
 from edgevision.runtime.loading import Loaded, Loader
 from edgevision.runtime.progress import Board, Stuck
 from edgevision.runtime.systemd import Notifier
+from edgevision.runtime.trim import give_memory_back
 from edgevision.runtime.watchman import Watchman
 from edgevision.runtime.worker import Station
 
@@ -265,6 +266,7 @@ class Service:
             )
         else:
             self._announce("online", f"running; a new config was taken over: {changes}")
+        give_memory_back()
         if self._journal is not None:
             self._journal.running()
         self._notifier.ready()

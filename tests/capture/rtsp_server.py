@@ -1,7 +1,7 @@
 """An RTSP camera on a port of its own, run by the system's Python (needs python3-gi and GStreamer's RTSP server).
 
 Prints the port. `/cam` sends 25 pictures a second; with the argument `secret` it wants the user `operator` with the
-password `s3cret`; `port=N` takes that port, `size=WxH` sends pictures of another size.
+password `s3cret`; `port=N` takes that port, `size=WxH` sends pictures of another size, `codec=vp8` in another codec.
 """
 
 import sys
@@ -15,9 +15,13 @@ from gi.repository import GLib, Gst, GstRtspServer  # type: ignore[import-not-fo
 Gst.init(None)
 given = dict(argument.split("=") for argument in sys.argv[1:] if "=" in argument)
 width, height = given.get("size", "160x120").split("x")
+CODECS = {
+    "jpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
+    "vp8": "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=10 ! rtpvp8pay name=pay0 pt=96",
+}
 LAUNCH = (
     f"( videotestsrc is-live=true ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 "
-    "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+    f"! {CODECS[given.get('codec', 'jpeg')]} )"
 )
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")

@@ -3,11 +3,14 @@
 import json
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support_brokers import Listener, Mosquitto, wait_until
+from support_disks import Disk
 
 from edgevision.publish import _spool_keeper
 from edgevision.publish._mqtt_sink import MqttSink
@@ -81,3 +84,39 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_no_message(mosquitto, tmp
     assert spool_of(sink).saved >= 1
     assert [json.loads(heard.payload)["n"] for heard in listener.heard] == list(range(502))
     assert caplog.text.count("disk is full") == caplog.text.count("Read-only file system") == 1
+
+
+def test_a_disk_that_stalls_in_the_kernel_holds_up_nobody_but_the_journal(mosquitto, tmp_path):
+    """ext4 that is frozen: whoever writes to it sleeps in the kernel, where no timeout and no signal reaches."""
+    (tmp_path / "broker").mkdir()
+    try:
+        disk = Disk(tmp_path).__enter__()
+    except OSError as failure:
+        pytest.skip(f"needs a disk of its own: {failure}")
+    try:
+        with Mosquitto(mosquitto, tmp_path / "broker") as broker, Listener(broker.port, "n") as listener:
+            context = SinkContext(device="d", state_dir=disk.path / "state")
+            sink = MqttSink(options=Options(host="127.0.0.1", port=broker.port), context=context)
+            sink.publish(event(0))
+            assert sink.flush(10)
+            disk.freeze()
+            slowest_s, pause = 0.0, threading.Event()
+            for number in range(1, 151):
+                began_s = time.monotonic()
+                sink.publish(event(number))
+                slowest_s = max(slowest_s, time.monotonic() - began_s)
+                pause.wait(0.02)
+            assert slowest_s < 0.5, "publish() never waits for the disk"
+            listener.wait_count(151)
+            assert "does not answer" in spool_of(sink).alarm
+            assert spool_of(sink).state == "memory"
+            disk.thaw()
+            wait_until(lambda: spool_of(sink).state == "journal" and not spool_of(sink).alarm)
+            sink.publish(event(151))
+            assert sink.flush(10)
+            listener.wait_count(152)
+            sink.close()
+        assert [json.loads(heard.payload)["n"] for heard in listener.heard] == list(range(152))
+        assert sink.stats.dropped == 0
+    finally:
+        disk.__exit__()

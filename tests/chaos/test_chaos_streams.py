@@ -1,68 +1,22 @@
 """Cameras that die, hang, talk nonsense and change their mind, at the other end of a real network connection."""
 
-import signal
-import socket
-import subprocess
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from chaos_support import House, camera, install_plugin, make, nothing_left, seconds_since
+from support_cameras import NEEDS, RtspCamera, has_gstreamer, nonsense_camera, silent_camera
+from support_proxy import Proxy
 
 import edgevision
 
-SERVER = Path(__file__).parents[1] / "capture" / "rtsp_server.py"
-SYSTEM_PYTHON = "/usr/bin/python3"
 PHOTO = Path(edgevision.__file__).parent / "data" / "photos" / "coffee.jpg"
 STALL_S = 2.0
 DEADLINE_S = 1.5 * STALL_S
 GOOD = {"type": "synthetic", "live": True, "width": 160, "height": 120}
 
 
-def has_gstreamer():
-    code = "import gi; gi.require_version('GstRtspServer', '1.0')"
-    known = Path(SYSTEM_PYTHON).exists()
-    return known and subprocess.run([SYSTEM_PYTHON, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-needs_rtsp = pytest.mark.skipif(
-    not has_gstreamer(),
-    reason="needs an RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good",
-)
-
-
-class RtspCamera:
-    """An RTSP server that can be killed and started again at the same address."""
-
-    def __init__(self):
-        self.port = 0
-        self.process: Any = None
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def start(self, size="160x120"):
-        arguments = [SYSTEM_PYTHON, str(SERVER), f"port={self.port}", f"size={size}"]
-        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-
-    def kill(self):
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-    def __exit__(self, *_):
-        self.kill()
-
-    @property
-    def source(self):
-        return {"type": "opencv", "url": f"rtsp://127.0.0.1:{self.port}/cam"}
+needs_rtsp = pytest.mark.skipif(not has_gstreamer(), reason=NEEDS)
 
 
 def two(source):
@@ -108,54 +62,88 @@ def test_a_camera_that_hangs_is_stalled_then_failed_and_is_back_within_seconds()
         house.state("good", "live")
         before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
         told = house.last_seq("hit/status")
-        rtsp.process.send_signal(signal.SIGSTOP)
+        rtsp.freeze()
         stalled = house.state("hit", "stalled", "failed", after=told)
         assert seconds_since(began_s) < 2 * STALL_S
         assert not stalled["trusted"]
         house.state("hit", "failed", after=stalled["seq"] - 1)
         assert seconds_since(began_s) < 2 * DEADLINE_S
         told = house.last_seq("hit/status")
-        rtsp.process.send_signal(signal.SIGCONT)
+        rtsp.thaw()
         back_s = time.monotonic()
         house.state("hit", "live", after=told)
         assert seconds_since(back_s) < 5
         goes_on(house, before, seconds_since(began_s))
 
 
-class NonsenseCamera:
-    """Answers every connection with bytes that are no protocol."""
+@needs_rtsp
+def test_a_camera_that_comes_back_with_another_codec_is_read_as_before():
+    with RtspCamera() as rtsp, House(two(rtsp.source)) as house:
+        house.result("hit")
+        house.state("good", "live")
+        before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+        reader, told = house.reader("hit").pid, house.last_seq("hit/status")
+        rtsp.kill()
+        rtsp.start(size="320x240", codec="vp8")
+        back_s = time.monotonic()
+        failed = house.state("hit", "failed", after=told)
+        live = house.state("hit", "live", after=failed["seq"])
+        result = house.wait_for("hit/results", lambda result: result["captured_at"] > live["since"])
+        assert seconds_since(back_s) < 5
+        assert (result["frame"]["width"], result["frame"]["height"]) == (320, 240)
+        assert house.reader("hit").pid == reader
+        goes_on(house, before, seconds_since(began_s))
 
-    def __enter__(self):
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.answered = 0
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-        return self
 
-    def _serve(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return  # closed: the test is over
-            with connection:
-                try:
-                    connection.recv(4096)
-                    connection.sendall(bytes(range(256)) * 400)
-                except OSError:
-                    continue  # the reader has gone, and was right to
-                self.answered += 1
+@needs_rtsp
+def test_a_line_that_garbles_or_goes_half_open_costs_its_own_camera_seconds():
+    """The camera's server is well; what is between us and it is not."""
+    with RtspCamera() as rtsp, Proxy(rtsp.port) as line:
+        source = {"type": "opencv", "url": f"rtsp://127.0.0.1:{line.port}/cam"}
+        with House(two(source)) as house:
+            house.result("hit")
+            house.state("good", "live")
+            before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+            told = house.last_seq("hit/status")
+            line.swallow()
+            silent_s = time.monotonic()
+            stalled = house.state("hit", "stalled", after=told)
+            assert seconds_since(silent_s) < 2 * STALL_S
+            house.state("hit", "failed", after=stalled["seq"])
+            assert seconds_since(silent_s) < 2 * DEADLINE_S
+            line.garble(every=50)
+            tries = house.service.stations["hit"].camera.restarts
+            with house.sink.told:
+                assert house.sink.told.wait_for(
+                    lambda: house.service.stations["hit"].camera.restarts > tries + 1 or line.accepted > 3, 20
+                )
+            told = house.last_seq("hit/status")
+            line.through()
+            back_s = time.monotonic()
+            live = house.state("hit", "live", after=told - 1)
+            house.wait_for("hit/results", lambda result: result["trusted"] and result["captured_at"] > live["since"])
+            assert seconds_since(back_s) < 5
+            goes_on(house, before, seconds_since(began_s))
 
-    def __exit__(self, *_):
-        self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
-        self.thread.join()
+
+def test_a_camera_that_takes_the_call_and_never_answers_is_failed_with_a_reason_and_tried_again():
+    with silent_camera() as silent:
+        source = {"type": "opencv", "url": f"rtsp://127.0.0.1:{silent.port}/x", "open_timeout_s": 1}
+        with House(two(source)) as house:
+            house.state("good", "live")
+            before, began_s = house.service.stations["good"].camera.captured, time.monotonic()
+            failed = house.state("hit", "failed")
+            assert "no video within 1 s (open_timeout_s)" in failed["reason"]
+            with house.sink.told:
+                assert house.sink.told.wait_for(lambda: silent.answered >= 2, 15)
+            assert house.reader("hit").is_running()
+            goes_on(house, before, seconds_since(began_s))
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_a_camera_that_talks_nonsense_is_failed_with_a_reason_and_tried_again(scheme):
-    with NonsenseCamera() as nonsense:
-        port = nonsense.server.getsockname()[1]
+    with nonsense_camera() as nonsense:
+        port = nonsense.port
         with House(two({"type": "opencv", "url": f"{scheme}://127.0.0.1:{port}/x", "open_timeout_s": 2})) as house:
             house.state("good", "live")
             failed = house.state("hit", "failed")
