@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.decode.base import DecodeContext
-from edgevision.geometry import nms
+from edgevision.geometry import FEW, nms, nms_of_few
 from edgevision.types import Detections, ImageTransform
 
 _NOTHING = (np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
@@ -51,6 +52,8 @@ class Finisher:
         self._suppress = suppress
         self._transform: ImageTransform | None = None
         self._scale, self._shift, self._low, self._high = (np.empty(4, np.float32) for _ in range(4))
+        self._plain = ((1.0, 1.0), (0.0, 0.0))
+        """Scale and shift along x and y, from input pixels to the frame's."""
 
     def __call__(
         self, xyxy: NDArray[Any], confidence: NDArray[Any], class_id: NDArray[Any], transform: ImageTransform
@@ -75,6 +78,9 @@ class Finisher:
         Returns:
             The detections and their indices (k,) into the candidates, for what else a family knows of each.
         """
+        if len(confidence) <= FEW:
+            found, few = self.of_few(xyxy.tolist(), confidence.tolist(), class_id.tolist(), transform)
+            return found, np.array(few, np.intp)
         keep: NDArray[np.intp] | None = None
         if transform is not self._transform:
             self._remember(transform)
@@ -94,16 +100,60 @@ class Finisher:
         else:
             chosen = (-confidence).argsort(kind="stable")[: context.max_detections]
         found = Detections(
-            xyxy=clipped.take(chosen, axis=0),
+            xyxy=clipped.take(chosen, axis=0).astype(np.float32, copy=False),
             confidence=confidence.take(chosen).astype(np.float32, copy=False),
             class_id=class_id.take(chosen).astype(np.int32),
             labels=context.labels,
         )
         return found, chosen if keep is None else keep[chosen]
 
+    def of_few(
+        self,
+        boxes: Sequence[Sequence[float]],
+        confidence: Sequence[float],
+        class_id: Sequence[int],
+        transform: ImageTransform,
+    ) -> tuple[Detections, list[int]]:
+        """`choose` in plain numbers, for up to `FEW` candidates: sooner than a dozen calls of numpy."""
+        if transform is not self._transform:
+            self._remember(transform)
+        (x_scale, y_scale), (x_shift, y_shift) = self._plain
+        left, top, right, bottom = transform.region
+        places, frame, clipped = [], [], []
+        for place, (x1, y1, x2, y2) in enumerate(boxes):
+            box = (x1 * x_scale + x_shift, y1 * y_scale + y_shift, x2 * x_scale + x_shift, y2 * y_scale + y_shift)
+            if math.isfinite(sum(box) + confidence[place]):
+                part = (
+                    *(min(max(box[0], left), right), min(max(box[1], top), bottom)),
+                    *(min(max(box[2], left), right), min(max(box[3], top), bottom)),
+                )
+                if part[2] > part[0] and part[3] > part[1]:
+                    places.append(place)
+                    frame.append(box)
+                    clipped.append(part)
+        context = self._context
+        sure, classes = [confidence[place] for place in places], [class_id[place] for place in places]
+        if self._suppress:
+            chosen = nms_of_few(frame, sure, classes, iou=context.iou, max_detections=context.max_detections)
+        else:
+            chosen = sorted(range(len(sure)), key=sure.__getitem__, reverse=True)[: context.max_detections]
+        if not chosen:
+            return nothing(context), []
+        found = Detections(
+            xyxy=np.array([clipped[one] for one in chosen], np.float32),
+            confidence=np.array([sure[one] for one in chosen], np.float32),
+            class_id=np.array([classes[one] for one in chosen], np.int32),
+            labels=context.labels,
+        )
+        return found, [places[one] for one in chosen]
+
     def _remember(self, transform: ImageTransform) -> None:
         scale, offset = np.array(transform.scale * 2), np.array(transform.offset * 2)
         self._scale, self._shift = (1 / scale).astype(np.float32), (-offset / scale).astype(np.float32)
+        self._plain = (
+            (1 / transform.scale[0], 1 / transform.scale[1]),
+            (-transform.offset[0] / transform.scale[0], -transform.offset[1] / transform.scale[1]),
+        )
         left, top, right, bottom = transform.region
         self._low = np.array((left, top, left, top), np.float32)
         self._high = np.array((right, bottom, right, bottom), np.float32)

@@ -10,7 +10,8 @@ else, dequantisation included, is done for the few that are left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,11 +24,14 @@ from edgevision.decode._roles import check_labels, take_roles
 from edgevision.decode._scores import EVALUATION_CONFIDENCE, logit, sigmoid
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
+from edgevision.geometry import FEW
 from edgevision.quantization import dequantize, quantized_threshold
 from edgevision.types import Detections, ImageTransform, Tensors, TensorSpec
 
 _BOX, _OBJECTNESS = 4, 5
 """Columns of a row before its class scores: the box, then objectness."""
+_LARGEST_EXPONENT = 88.0
+"""exp(x) of anything larger is no float32."""
 
 
 class Options(registry.Options):
@@ -80,6 +84,8 @@ class _Yolox:
         self._grid_size: tuple[int, int] | None = None
         self._grid: NDArray[np.float32]
         """(rows, 6): the cell's corner x, y in input pixels; its stride, twice; half its stride, twice."""
+        self._first_scores: NDArray[np.intp]
+        """(rows,) where each row's first class score stands, counted through all rows."""
 
     def __call__(self, tensors: Tensors, transform: ImageTransform) -> Detections:
         """Decode one inference.
@@ -90,7 +96,7 @@ class _Yolox:
         """
         rows = tensors[self._spec.name][0]
         if transform.input_size != self._grid_size:
-            self._make_grid(transform.input_size)
+            self._make_grid(transform.input_size, rows.shape[1])
         if len(rows) != len(self._grid):
             raise ModelError(self._misfit(len(rows), transform.input_size))
         objectness = rows[:, _BOX]
@@ -105,14 +111,21 @@ class _Yolox:
             survivors, candidates, best = survivors[row], candidates[row], scores[row, class_id]
         else:
             class_id = scores.argmax(axis=1)
-            best = scores[np.arange(len(class_id)), class_id]  # half of what a second search, for the maximum, takes
+            best = candidates.take(
+                self._first_scores[: len(class_id)] + class_id
+            )  # sooner than a search for the maximum
         confidence = self._score(candidates[:, _BOX]) * self._score(best)
         keep = wanted(confidence, class_id, self._context)
         if not keep.size:
             self._refuse_nan(scores)
             return nothing(self._context)
-        boxes = self._boxes(self._real(candidates.take(keep, axis=0)[:, :_BOX]), survivors.take(keep))
-        return self._finish(boxes, confidence.take(keep), class_id.take(keep), transform)
+        raw = self._real(candidates.take(keep, axis=0)[:, :_BOX])
+        rows, confidence, class_id = survivors.take(keep), confidence.take(keep), class_id.take(keep)
+        if len(raw) > FEW:
+            return self._finish(self._boxes(raw, rows), confidence, class_id, transform)
+        cells = self._grid.take(rows, axis=0).tolist()
+        plain = [_box(one, cell) for one, cell in zip(raw.tolist(), cells, strict=True)]
+        return self._finish.of_few(plain, confidence.tolist(), class_id.tolist(), transform)[0]
 
     def _refuse_nan(self, scores: NDArray[Any]) -> None:
         """A model whose scores are all NaN has not looked, which must not read as "nothing found"."""
@@ -140,7 +153,7 @@ class _Yolox:
             np.add(centre, half, out=boxes[:, 2:])
         return boxes
 
-    def _make_grid(self, input_size: tuple[int, int]) -> None:
+    def _make_grid(self, input_size: tuple[int, int], columns: int) -> None:
         """The grid for an input of width, height."""
         width, height = input_size
         parts = []
@@ -150,6 +163,7 @@ class _Yolox:
             parts.append(np.hstack((np.stack((x.ravel(), y.ravel()), axis=1) * stride, steps, steps / 2)))
         self._grid = np.concatenate(parts).astype(np.float32)
         self._grid_size = input_size
+        self._first_scores = np.arange(len(self._grid)) * columns + _OBJECTNESS
 
     def _misfit(self, rows: int, input_size: tuple[int, int]) -> str:
         grids = " + ".join(f"{input_size[0] // stride}x{input_size[1] // stride}" for stride in self._strides)
@@ -158,3 +172,14 @@ class _Yolox:
             f"of {input_size[0]}x{input_size[1]} make {grids} = {len(self._grid)} cells; mend `strides` or the "
             "input size"
         )
+
+
+def _box(raw: Sequence[float], cell: Sequence[float]) -> tuple[float, float, float, float]:
+    """One row of the network and its row of the grid as a corner box in input pixels."""
+    x, y, w, h = raw
+    left, top, stride, _, half, _ = cell
+    centre_x, centre_y = x * stride + left, y * stride + top
+    # Not a number, or without measure: infinite, and dropped.
+    half_w = math.exp(w) * half if w <= _LARGEST_EXPONENT else math.inf
+    half_h = math.exp(h) * half if h <= _LARGEST_EXPONENT else math.inf
+    return centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h
