@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MODELS_VARIABLE = "EDGEVISION_MODELS"
+MIRROR_VARIABLE = "EDGEVISION_MIRROR"
 
 
 def variables() -> Mapping[str, str]:
@@ -52,6 +53,11 @@ def user_models_dir(state_dir: Path | None = None) -> Path:
     """The user's own models: EDGEVISION_MODELS, else `models` in the state folder."""
     named = os.environ.get(MODELS_VARIABLE)
     return Path(named) if named else (state_dir or default_state_dir()) / "models"
+
+
+def mirror() -> str | None:
+    """Where model files are pulled from in place of their own addresses: a folder or an address; None: nowhere else."""
+    return os.environ.get(MIRROR_VARIABLE) or None
 
 
 def shipped_models_dir() -> Path:

@@ -7,8 +7,10 @@ hands on the very bytes that were checked; a mismatch is an error and never a wa
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -21,7 +23,8 @@ MAX_MODEL_BYTES = 2 << 30
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$", max_length=128)]
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
+FileName = Annotated[str, StringConstraints(pattern=rf"^{_FILE_NAME.pattern}$")]
 """A file inside the model's own folder: never a path that leads out of it."""
 
 
@@ -83,12 +86,17 @@ class FileSection(_Part):
     def _needs_a_place(self) -> FileSection:
         if self.path is None and self.url is None:
             raise ValueError("needs `path` (a file beside model.yaml) or `url`")
+        if self.url is not None:
+            if urlsplit(self.url).scheme.lower() not in {"https", "http", "file"}:
+                raise ValueError(f"`url` must begin with https:, http: or file:; found {self.url[:100]!r}")
+            if self.path is None and not _FILE_NAME.fullmatch(self.file_name):
+                raise ValueError(f"`url` ends in no file name; give `path` as well; found {self.url[:100]!r}")
         return self
 
     @property
     def file_name(self) -> str:
         """The file's name in the model's folder."""
-        return self.path or (self.url or "").rpartition("/")[2]
+        return self.path or unquote(urlsplit(self.url or "").path).rpartition("/")[2]
 
 
 class Thresholds(_Part):
@@ -199,7 +207,7 @@ def read_weights(folder: Path, manifest: Manifest, backend: str) -> bytes:
     path = folder / section.file_name
     if not path.is_file():
         fix = (
-            f"fetch it from {section.url}"
+            f"fetch it: edgevision models pull {manifest.name}"
             if section.url
             else f"add your copy: edgevision models add FILE --like {manifest.name}"
         )

@@ -170,8 +170,7 @@ def add(manifest: Manifest, content: bytes, *, labels_from: Path, models_dir: Pa
     """
     root = models_dir or user_models_dir()
     target = root / manifest.name
-    if target.exists():
-        raise UsageError(f"{target}: a model of this name is there already; choose another with --name")
+    check_free_name(target, fix="choose another with --name")
     section = next(iter(manifest.files.values()))
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -188,6 +187,55 @@ def add(manifest: Manifest, content: bytes, *, labels_from: Path, models_dir: Pa
     except OSError as failure:
         raise StateError(f"{target}: the model cannot be written: {failure.strerror or failure}") from failure
     return open_folder(target)
+
+
+def check_free_name(target: Path, *, fix: str) -> None:
+    """Refuse a model's folder that is there already; raises UsageError."""
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{target}: a model of this name is there already; {fix}")
+
+
+def put_in_place(made: Path, target: Path) -> None:
+    """Give a folder that is whole its name; one that has it gives way, and comes back where that fails.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    if not target.exists() and not target.is_symlink():
+        made.rename(target)
+        return
+    with tempfile.TemporaryDirectory(prefix=".replaced-", dir=target.parent) as aside:
+        old = Path(aside) / target.name
+        target.rename(old)
+        try:
+            made.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+
+
+def remove(folder: ModelFolder, *, models_dir: Path | None = None) -> None:
+    """Delete a model of the user's own; it disappears as a whole.
+
+    Raises:
+        UsageError: it is a shipped one, or does not lie in the user's folder.
+        StateError: it cannot be removed.
+    """
+    root, path = models_dir or user_models_dir(), folder.path
+    if folder.shipped:
+        raise UsageError(
+            f"{folder.manifest.name}: is shipped with edgevision and stays; only your own models are removed"
+        )
+    if path.parent.resolve() != root.resolve():
+        raise UsageError(f"{path}: does not lie in {root}; remove it there yourself")
+    try:
+        if path.is_symlink():
+            path.unlink()
+            return
+        with tempfile.TemporaryDirectory(prefix=".removing-", dir=root) as aside:
+            path.rename(Path(aside) / path.name)
+    except OSError as failure:
+        raise StateError(f"{path}: cannot be removed: {failure.strerror or failure}") from failure
 
 
 def verify(folder: ModelFolder) -> dict[str, str]:

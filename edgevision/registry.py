@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +21,8 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 from pydantic import BaseModel, ConfigDict
 
 from edgevision.errors import PluginError, UsageError
+
+_log = logging.getLogger(__name__)
 
 Stage: TypeAlias = Literal["capture", "preprocess", "inference", "decode", "events", "publish"]
 STAGES: tuple[Stage, ...] = ("capture", "preprocess", "inference", "decode", "events", "publish")
@@ -42,8 +45,26 @@ class Plugin(Protocol):
 
 
 @cache
-def _outside(stage: Stage) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"edgevision.{stage}")}
+def _outside(stage: Stage) -> dict[str, tuple[EntryPoint, ...]]:
+    """Entry points by name; more than one where packages offer different modules under one name."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=f"edgevision.{stage}"):
+        others = found.get(point.name, ())
+        if point.name in _inside(stage):
+            # Told in one text: the log may not be set up yet.
+            _log.warning(
+                "%s plug-in %r of package %s is not used: edgevision has one of this name",
+                stage,
+                point.name,
+                _package(point),
+            )
+        elif point.value not in {other.value for other in others}:
+            found[point.name] = (*others, point)
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
 
 
 @cache
@@ -65,13 +86,9 @@ def load(stage: Stage, name: str) -> Plugin:
         PluginError: it exists but cannot be imported, or is not a plug-in.
     """
     if name in _inside(stage):
-        module: ModuleType = importlib.import_module(f"edgevision.{stage}.{name}")
+        module: Any = importlib.import_module(f"edgevision.{stage}.{name}")
     elif name in _outside(stage):
-        point = _outside(stage)[name]
-        try:
-            module = point.load()
-        except ImportError as error:
-            raise PluginError(f"{stage} plug-in {name!r} ({point.value}) cannot be imported: {error}") from error
+        module = _import(stage, name, _outside(stage)[name])
     else:
         raise UsageError(unknown_name(f"{stage} type", name, available(stage)))
     if not (isinstance(getattr(module, "Options", None), type) and callable(getattr(module, "create", None))):
@@ -81,8 +98,22 @@ def load(stage: Stage, name: str) -> Plugin:
 
 def origin(stage: Stage, name: str) -> dict[str, str]:
     """The package that brings an outside plug-in, and its version; empty for our own and for what nobody knows."""
-    point = _outside(stage).get(name)
-    return {} if point is None or point.dist is None else {point.dist.name: point.dist.version}
+    points = _outside(stage).get(name, ())
+    return {point.dist.name: point.dist.version for point in points if point.dist is not None}
+
+
+def _import(stage: Stage, name: str, points: tuple[EntryPoint, ...]) -> Any:
+    """What an outside package's entry point names."""
+    if len(points) > 1:
+        packages = " and ".join(f"{_package(point)} ({point.value})" for point in points)
+        raise PluginError(f"{stage} plug-in {name!r} is offered by {packages}: uninstall all but one")
+    try:
+        return points[0].load()
+    except Exception as error:  # somebody else's code: whatever it raises, its package is named and the others go on
+        raise PluginError(
+            f"{stage} plug-in {name!r} of package {_package(points[0])} ({points[0].value}) cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def reads(backend: str) -> tuple[str, ...]:
