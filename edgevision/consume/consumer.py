@@ -17,13 +17,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edgevision.broker import words
+from edgevision.broker.client import GARBAGE, LastError, Version, make_client
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.consume.identity import Delivered, MalformedError, identify
 from edgevision.consume.ledger import Ledger, Notice
 from edgevision.errors import PublishError
-from edgevision.publish import _mqtt_words as words
-from edgevision.publish._mqtt_client import LastError, Version, make_client
-from edgevision.publish._mqtt_link import GARBAGE
 from edgevision.publish._report import Report
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff

@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import ssl
-import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -21,10 +20,11 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edgevision.broker import words
+from edgevision.broker.client import GARBAGE, LastError, Version, make_client
 from edgevision.clock import Clock
 from edgevision.errors import PublishError
-from edgevision.publish import _mqtt_words as words
-from edgevision.publish._mqtt_client import LastError, PropertiesMaker, Version, make_client, packet_bytes
+from edgevision.publish._mqtt_client import PropertiesMaker, packet_bytes
 from edgevision.publish._queue import Entry
 from edgevision.publish._spool_memory import Spooled
 from edgevision.publish.mqtt import Options
@@ -36,8 +36,6 @@ _MAX_PACKET_BYTES = 268_435_460
 """The longest packet there is (MQTT 5.0, 1.5.5); a broker may set a lower limit."""
 _EARLY_NS = 3 * 10**9
 """A connection that the broker closes so soon after its welcome has not simply been lost."""
-GARBAGE = (MQTTException, struct.error, IndexError, KeyError, ValueError, AssertionError)
-"""What paho raises for bytes that are not MQTT."""
 _UNSETTLED_S = 60.0
 """A broker that acknowledges nothing for so long (and two keepalives) is taken for stuck, even if it answers pings."""
 

@@ -12,8 +12,8 @@ import math
 import threading
 from collections.abc import Callable
 
+from edgevision.broker.client import Version
 from edgevision.messages import mark_historical
-from edgevision.publish._mqtt_client import Version
 from edgevision.publish._mqtt_link import Link, LinkError, Ticket
 from edgevision.publish._mqtt_waiting import Waiting
 from edgevision.publish._mqtt_waker import Waker

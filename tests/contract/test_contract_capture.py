@@ -16,7 +16,7 @@ from support_http import HttpCamera, give
 
 from edgevision.capture._orient import Oriented
 from edgevision.capture.base import FrameSource, SourceContext
-from edgevision.errors import CaptureError
+from edgevision.errors import CaptureError, PluginError
 from edgevision.registry import available, load
 
 
@@ -62,6 +62,7 @@ def _server() -> Iterator[None]:
 
 
 ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "gstreamer": lambda _: {"pipeline": "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=500/1"},
     "hot_folder": _watched,
     "http_snapshot": _snapshots,
     "images": _pictures,
@@ -71,13 +72,14 @@ ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
 
 MISSING: dict[str, dict[str, Any] | None] = {
+    "gstreamer": None,
     "hot_folder": {"path": "/no/such/folder"},
     "http_snapshot": {"url": "http://nobody.invalid/no/such/picture"},
     "images": {"path": "/no/such/folder"},
     "opencv": {"url": "/no/such/film.mp4"},
     "synthetic": None,
 }
-"""Options that name something that is not there; None where nothing can be missing."""
+"""Options that name something that is not there; None where nothing can be missing, or no path names it."""
 
 
 @pytest.fixture(params=available("capture"))
@@ -89,7 +91,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def make(name: str, options: dict[str, Any], fps: float | None = 500.0) -> FrameSource:
     plugin = load("capture", name)
-    made: FrameSource = plugin.create(plugin.Options(**options), SourceContext(camera="line-1", fps=fps))
+    try:
+        made: FrameSource = plugin.create(plugin.Options(**options), SourceContext(camera="line-1", fps=fps))
+    except PluginError as missing:
+        pytest.skip(str(missing))
     return made
 
 

@@ -4,11 +4,11 @@ import pytest
 from pydantic import ValidationError
 from support_brokers import Certificates, HandClock
 
+from edgevision.broker import words
+from edgevision.broker.tls import TlsOptions, make_context
 from edgevision.errors import PublishError
-from edgevision.publish import _mqtt_words as words
 from edgevision.publish._mqtt_client import packet_bytes
 from edgevision.publish._mqtt_retained import RetainedMemory
-from edgevision.publish._mqtt_tls import TlsOptions, make_context
 from edgevision.publish._queue import BoundedQueue
 from edgevision.publish._report import Report
 from edgevision.publish.base import SinkContext

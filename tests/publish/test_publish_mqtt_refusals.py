@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from support_brokers import Certificates, Listener, Mosquitto, free_port, raw_server, wait_until
 
+from edgevision.broker.tls import TlsOptions, make_context
 from edgevision.publish._mqtt_sink import MqttSink
-from edgevision.publish._mqtt_tls import TlsOptions, make_context
 from edgevision.publish.base import SinkContext
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff
