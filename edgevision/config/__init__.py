@@ -69,7 +69,9 @@ def from_document(document: documents.Document, *, folder: Path, environ: Mappin
     try:
         config = documents.validate(document, Config, error=ConfigError)
     except ConfigError as failure:
-        found += failure.faults
+        # What a file or variable that is missing leaves empty is no second fault.
+        told = {fault.key.removesuffix("_file") for fault in found}
+        found += [fault for fault in failure.faults if fault.key not in told]
     found += cross_check(document, config)
     if found or config is None:
         raise ConfigError(document.file, found)

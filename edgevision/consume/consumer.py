@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from paho.mqtt import MQTTException
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.client import MQTTMessage
 
-from edgevision.broker import words
-from edgevision.broker.client import GARBAGE, LastError, Version, make_client
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.consume.identity import Delivered, MalformedError, identify
 from edgevision.consume.ledger import Ledger, Notice
+from edgevision.consume.session import ConnectError, Session
 from edgevision.errors import PublishError
+from edgevision.publish._mqtt_version import VersionChoice
 from edgevision.publish._report import Report
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff
@@ -33,7 +27,6 @@ HandOn: TypeAlias = Callable[[Sequence[Delivered], Sequence[Notice]], tuple[str,
 
 _BATCH = 500
 """Messages that share a transaction, and at most so many come again after a kill."""
-_STEP_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +53,6 @@ class Counts:
     malformed: int = 0
     gaps: int = 0
     gaps_closed: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Session:
-    """One connection, as paho tells of it."""
-
-    client: Client
-    batch: list[MQTTMessage] = field(default_factory=list)
-    welcome: ReasonCode | None = None
-    refused: str = ""
-    thrown_out: str = ""
-    kept: bool = False
-    """The broker had our session."""
 
 
 class Consumer:
@@ -112,7 +92,7 @@ class Consumer:
         self._clock = clock
         self._backoff = backoff or Backoff()
         self._report = Report(log=_log, name="consume", clock=clock)
-        self._version: Version = "3.1.1" if options.broker.protocol == "3.1.1" else "5"
+        self._version = VersionChoice(options.broker.protocol)
 
     def run(self, stopping: threading.Event) -> None:
         """Consume until `stopping` is set; connects again for ever.
@@ -123,6 +103,10 @@ class Consumer:
         while not stopping.is_set():
             try:
                 self._connection(stopping)
+            except ConnectError as error:
+                self._report.trouble(str(error))
+                if self._version.failed(refused=error.refused, unanswered=error.unanswered):
+                    self._backoff.reset()
             except PublishError as error:
                 self._report.trouble(str(error))
             self.connected.clear()
@@ -135,91 +119,52 @@ class Consumer:
 
     def _connection(self, stopping: threading.Event) -> None:
         """One connection, until it ends (PublishError) or we are told to stop."""
-        session = self._dial()
+        # A broker of old may take an MQTT 5 CONNECT with properties for an unfinished packet, and wait for the rest in silence;
+        # a bare one it refuses in plain words. So after silence one is sent to ask no more than that.
+        probe = self._version.in_doubt
+        session = Session(
+            self._broker,
+            version=self._version.version,
+            clock=self._clock,
+            topics=self._options.topics,
+            session_s=self._options.session_s,
+            most=_BATCH,
+            probe=probe,
+        )
         try:
-            while not stopping.is_set():
-                self._step(session, _STEP_S)
+            session.dial()
+            while not stopping.is_set() and not (probe and session.welcomed):
+                session.step()
+                if session.subscribed and not self.connected.is_set():
+                    self._welcomed(session)
                 count = -1
                 while count < len(session.batch) < _BATCH:
                     count = len(session.batch)
-                    self._step(session, 0.0)
+                    session.step(0.0)
                 self._settle(session)
-            session.client.disconnect()
-            session.client.loop(_STEP_S)
+            if probe and session.welcomed:
+                self._version.answered()
+            session.hang_up()
         finally:
-            connection = session.client.socket()
-            if connection is not None:
-                connection.close()
+            session.close()
 
-    def _dial(self) -> _Session:
-        broker = self._broker
-        errors = LastError()
-        client = make_client(
-            broker, client_id=broker.client_id or "edgevision-consume", version=self._version, will=None, errors=errors,
-            keep_session=True,
-        )  # fmt: skip
-        session = _Session(client)
-        client.connect_timeout = broker.connect_timeout_s
-        client.on_message = lambda _client, _data, message: session.batch.append(message)
-        client.on_connect = lambda _client, _data, flags, reason, _: self._welcomed(session, flags, reason)
-        client.on_subscribe = lambda _client, _data, _mid, reasons, _: self._subscribed(session, reasons)
-        client.on_disconnect = lambda _client, _data, flags, reason, _: _note_end(session, flags, reason)
-        more: dict[str, Any] = {}
-        if self._version == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = self._options.session_s
-            properties.ReceiveMaximum = _BATCH
-            more = {"clean_start": False, "properties": properties}
-        try:
-            client.connect(broker.host, broker.broker_port, broker.keepalive_s, **more)
-        except OSError as error:
-            trusted = None if broker.tls is None else str(broker.tls.ca_file or "an authority this system trusts")
-            raise PublishError(
-                words.unreachable(
-                    error, host=broker.host, where=broker.where, timeout_s=broker.connect_timeout_s, trusted=trusted
-                )
-            ) from error
-        except UnicodeError as error:
-            raise PublishError(f"host {broker.host!r} is not a valid name: check --host") from error
-        return session
-
-    def _step(self, session: _Session, timeout_s: float) -> None:
-        try:
-            code = session.client.loop(timeout_s)
-        except (*GARBAGE, MQTTException, ssl.SSLError) as error:
-            raise PublishError(words.not_mqtt(self._broker.where)) from error
-        if session.refused:
-            if session.refused == "Unsupported protocol version" and self._broker.protocol == "auto":
-                self._version = "3.1.1"
-                self._backoff.reset()
-            raise PublishError(words.refused(self._broker.where, session.refused, self._broker.client_id or ""))
-        if session.thrown_out:
-            raise PublishError(words.thrown_out(self._broker.where, session.thrown_out, self._broker.client_id or ""))
-        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise PublishError(words.lost(self._broker.where))
-
-    def _welcomed(self, session: _Session, flags: ConnectFlags, reason: ReasonCode) -> None:
-        session.welcome = reason
-        if reason.is_failure:
-            session.refused = str(reason)
-            return
-        session.kept = flags.session_present
-        session.client.subscribe([(topic, 1) for topic in self._options.topics])
-
-    def _subscribed(self, session: _Session, reasons: Sequence[ReasonCode]) -> None:
-        refused = [topic for topic, reason in zip(self._options.topics, reasons, strict=False) if reason.is_failure]
-        if refused:
-            session.refused = f"it does not let us subscribe to {', '.join(map(repr, refused))}: check its access rules"
-            return
+    def _welcomed(self, session: Session) -> None:
         self._backoff.reset()
+        if not self._version.known and self._version.version == "3.1.1":
+            _log.warning(
+                "consume: the broker at %s does not speak MQTT 5: using 3.1.1, where it decides itself how long it keeps our "
+                "session; --protocol 3.1.1 accepts that",
+                self._broker.where,
+            )
+        self._version.spoken()
         # Only now: whoever reads "connected" and publishes must find us subscribed.
         self._report.note(
-            f"connected to {self._broker.where} (MQTT {self._version}), "
+            f"connected to {self._broker.where} (MQTT {self._version.version}), "
             + ("where our session was kept" if session.kept else "with a new session")
         )
         self.connected.set()
 
-    def _settle(self, session: _Session) -> None:
+    def _settle(self, session: Session) -> None:
         """Hand on what has come, mark it, acknowledge it: in this order."""
         batch, session.batch = session.batch, []
         if not batch:
@@ -244,7 +189,7 @@ class Consumer:
         self.counts.gaps += sum(notice.notice == "gap" for notice in notices)
         self.counts.gaps_closed += sum(notice.notice == "gap-closed" for notice in notices)
         for message in batch:
-            session.client.ack(message.mid, message.qos)
+            session.ack(message)
 
     def _look(self, message: MQTTMessage) -> Delivered | None:
         try:
@@ -267,8 +212,3 @@ class Consumer:
     def _bad(self, topic: str, problem: str) -> None:
         self.counts.malformed += 1
         self._report.trouble(f"a message on {topic[:200]!r} is left out: {problem}")
-
-
-def _note_end(session: _Session, flags: DisconnectFlags, reason: ReasonCode) -> None:
-    if flags.is_disconnect_packet_from_server:
-        session.thrown_out = str(reason)

@@ -33,8 +33,6 @@ _APPLICATION_ID = 0x45564A31  # "EVJ1": another program's file is not taken for 
 _VERSION = 1
 _BUSY_S = 2.0
 """How long another process may hold the file (a backup, somebody's sqlite3) before that counts as trouble."""
-_KEEP_DAMAGED = 3
-"""Damaged journals that are kept to be looked at: a dying disk must not fill itself with them."""
 _SCHEMA = """
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, priority INTEGER NOT NULL, at_s REAL NOT NULL, expires_at_s REAL,
@@ -326,25 +324,3 @@ def damaged(error: sqlite3.Error) -> DamagedError | None:
     """Whether an error says that the file cannot be trusted (SQLITE_CORRUPT, SQLITE_NOTADB); None is the disk's trouble."""
     # Python raises the bare class for these two alone; the codes themselves can be asked for since 3.11 only.
     return DamagedError(str(error)) if type(error) is sqlite3.DatabaseError else None
-
-
-def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a damaged journal with what belongs to it, so that a new one can take its place.
-
-    Raises:
-        OSError: the folder does not let us.
-    """
-    for old in sorted(path.parent.glob(f"{path.stem}-damaged-*{path.suffix}"))[: -_KEEP_DAMAGED + 1]:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{old}{suffix}").unlink(missing_ok=True)
-    target = path.with_name(f"{path.stem}-damaged-{stamp}{path.suffix}")
-    number = 1
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.stem}-damaged-{stamp}-{number}{path.suffix}")
-    path.rename(target)
-    for suffix in ("-wal", "-shm"):
-        beside = Path(f"{path}{suffix}")
-        if beside.exists():
-            beside.rename(f"{target}{suffix}")
-    return target

@@ -12,9 +12,9 @@ import math
 import threading
 from collections.abc import Callable
 
-from edgevision.broker.client import Version
 from edgevision.messages import mark_historical
 from edgevision.publish._mqtt_link import Link, LinkError, Ticket
+from edgevision.publish._mqtt_version import VersionChoice
 from edgevision.publish._mqtt_waiting import Waiting
 from edgevision.publish._mqtt_waker import Waker
 from edgevision.publish._queue import Entry
@@ -30,8 +30,6 @@ _log = logging.getLogger(__name__)
 
 _PROVED_NS = 30 * 10**9
 """A connection that lasted so long was a success: the next failure starts the back-off anew."""
-_TRIES_UNANSWERED = 3
-"""Connections without an answer before MQTT 3.1.1 is tried: some old brokers refuse MQTT 5 by closing."""
 _STATES_NS = 3 * 10**9
 """How long a new connection waits for states that are read from the disk before it goes on without them."""
 _HANG_UP_S = 0.5
@@ -69,9 +67,7 @@ class MqttSink:
         self._historical = historical
         self._client_id = options.client_id or f"edgevision-{context.device}"
         self._where = options.where
-        self._version: Version = "3.1.1" if options.protocol == "3.1.1" else "5"
-        self._unanswered = 0
-        self._version_known = options.protocol != "auto"
+        self._version = VersionChoice(options.protocol)
         self._report = Report(log=_log, name="mqtt", clock=self._clock)
         self._sending: Entry | Spooled | None = None
         self._connected = False
@@ -143,14 +139,14 @@ class MqttSink:
     def _connect_and_serve(self) -> float:
         """One connection, from dial to end; returns how long to wait before the next, in seconds."""
         link: Link | None = None
-        # A broker of old may take an MQTT 5 CONNECT with a last will for an unfinished packet, and wait for the rest in
-        # silence; one without a will it refuses in plain words. So after silence one is sent to ask no more than that.
-        probe = self._unanswered > 0
+        # A broker of old that waits in silence for the rest of an MQTT 5 CONNECT with a last will refuses one without a will in
+        # plain words. So after silence one is sent to ask no more than that.
+        probe = self._version.in_doubt
         try:
             link = Link(
                 options=self._options,
                 client_id=self._client_id,
-                version=self._version,
+                version=self._version.version,
                 will=self._context.will() if self._context.will is not None and not probe else None,
                 wake_fd=self._waker.fd,
                 clock=self._clock,
@@ -159,7 +155,7 @@ class MqttSink:
             timeout_s = self._options.connect_timeout_s
             link.dial(max(0.01, min(timeout_s, self._left_s())), self._has_time)
             if probe:
-                self._unanswered = 0
+                self._version.answered()
                 link.hang_up(_HANG_UP_S)
             else:
                 self._serve(link)
@@ -167,7 +163,7 @@ class MqttSink:
         except LinkError as error:
             self._connected = False
             self._sending = None
-            if self._step_version(error):
+            if self._version.failed(refused=error.version_refused, unanswered=error.unanswered):
                 return 0.0
             delay_s = self._backoff.next_delay_s()
             self._state = f"{error}; next try in {delay_s:.0f} s"
@@ -187,20 +183,6 @@ class MqttSink:
             if link is not None:
                 link.close()
                 self._waiting.put_back(entry for _, entry, _ in link.outstanding.values())
-
-    def _step_version(self, error: LinkError) -> bool:
-        """Choose the version of MQTT for the next try; True to try it at once."""
-        if self._version_known:
-            return False
-        if self._version == "5":
-            self._unanswered = self._unanswered + 1 if error.unanswered else 0
-            if error.version_refused or self._unanswered >= _TRIES_UNANSWERED:
-                self._unanswered = 0
-                self._version = "3.1.1"
-                return True
-        else:
-            self._version = "5"  # 3.1.1 was a guess, and did no better
-        return False
 
     def _serve(self, link: Link) -> None:
         """Send until the connection ends (LinkError), or until we are to close and are done."""
@@ -243,16 +225,16 @@ class MqttSink:
     def _welcome(self, link: Link, up_ns: int) -> None:
         """What each connection begins with: we are there, and what the broker should know."""
         self._connected = True
-        spoken = f"MQTT {self._version}"
+        spoken = f"MQTT {self._version.version}"
         self._state = f"connected to {self._where} ({spoken})"
         self._report.note(self._state)
-        if not self._version_known and self._version == "3.1.1":
+        if not self._version.known and self._version.version == "3.1.1":
             _log.warning(
                 "mqtt: the broker at %s does not speak MQTT 5: using 3.1.1, where messages do not expire in the broker "
                 "and refused ones are not told; set protocol: 3.1.1 to accept that",
                 self._where,
             )
-        self._version_known = True
+        self._version.spoken()
         if link.shortcomings:
             self._report.trouble(link.shortcomings)
         first = [self._context.birth()] if self._context.birth is not None else []

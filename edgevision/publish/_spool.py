@@ -208,11 +208,18 @@ class Spool(SpoolMemory):
             self._trouble = state
             self._alarms.pop("disk", None)
 
-    def journal_gone(self, rows: int, alarm: str) -> None:
+    def alarm(self, kind: str, text: str) -> None:
+        """What a person has to look at; empty ends it."""
+        with self._lock:
+            if text:
+                self._alarms[kind] = text
+            else:
+                self._alarms.pop(kind, None)
+
+    def journal_gone(self, rows: int) -> None:
         """The journal with `rows` messages is lost: what is still in memory has to be written anew."""
         with self._lock:
             self._set_aside += 1
-            self._alarms["damaged"] = alarm
             again = [item for item in self._memory.values() if item.saved]
             for item in again:
                 item.saved = False

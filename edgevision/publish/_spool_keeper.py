@@ -11,15 +11,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from edgevision.clock import Clock
 from edgevision.errors import StateError
-from edgevision.publish._journal import DamagedError, Journal, JournalLock, damaged, set_aside
+from edgevision.publish._journal import DamagedError, Journal, JournalLock, damaged
 from edgevision.publish._report import Report
 from edgevision.publish._spool import COMMIT_EVERY_S, Spool
+from edgevision.publish._spool_damage import Damage
 from edgevision.publish._spool_memory import LANES
 from edgevision.publish._spool_options import SpoolOptions
 
@@ -63,6 +63,7 @@ class SpoolKeeper:
         self._failed = False
         self._retry_ns = self._committed_ns = self._swept_ns = self._settled_ns = 0
         self._lock: JournalLock | None = None
+        self._damage = Damage(path, clock=clock)
         try:
             self._take_lock()
         except OSError as error:
@@ -131,6 +132,7 @@ class SpoolKeeper:
             self._write(journal, closing=closing)
             self._read_back(journal)
             self._sweep(journal, closing=closing)
+            self._look_for_damage()
             if self._failed:
                 self._failed = False
                 self._report.recovered()
@@ -273,20 +275,19 @@ class SpoolKeeper:
         rows = self._journal.count if self._journal is not None else 0
         self._close_journal()
         try:
-            if self._path.exists():
-                stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time_ns() // 10**9))
-                where = f"set aside as {set_aside(self._path, stamp)}"
-            else:
-                for suffix in ("-wal", "-shm"):
-                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-                where = "gone"
+            text = self._damage.set_aside(found)
         except OSError as error:
             self._fail(error)
             return
-        text = f"the journal {self._path} was damaged ({found}) and is {where}"
-        self._spool.journal_gone(rows, text)
+        self._spool.journal_gone(rows)
+        self._look_for_damage()
         self._report.trouble(f"{text}; a new one is begun")
         self._spool.work.set()
+
+    def _look_for_damage(self) -> None:
+        alarm = self._damage.alarm()
+        if alarm is not None:
+            self._spool.alarm("damaged", alarm)
 
     def _tell_drops(self, *, at_once: bool = False) -> None:
         self._report.drops(self._spool, at_once=at_once)

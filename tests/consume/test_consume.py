@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from support_brokers import Certificates, Mosquitto, free_port, wait_until
+from support_brokers import Certificates, Mosquitto, free_port, raw_server, wait_until
 
 from edgevision.consume import Consumer, ConsumerOptions, JsonLinesFile
+from edgevision.demo.broker import EmbeddedBroker
 from edgevision.errors import StateError
 from edgevision.publish._mqtt_sink import MqttSink
 from edgevision.publish.base import SinkContext
@@ -46,10 +49,18 @@ def message(seq, topic="t/events", *, pad="", **fields):
     return Message(topic=topic, payload=json.dumps({**content, **fields}).encode(), qos=1)
 
 
+@dataclass
+class At:
+    """Something that listens."""
+
+    port: int
+
+
 class Running:
     """A consumer in a thread of its own."""
 
-    def __init__(self, broker, tmp_path, *, hand_on=None, **options):
+    def __init__(self, broker, tmp_path, *, hand_on=None, patience_s=20, **options):
+        self._patience_s = patience_s
         self.new, self.notices = [], []
         settings = {"host": "127.0.0.1", "port": broker.port, "client_id": "c", **options}
         self.consumer = Consumer(
@@ -73,7 +84,9 @@ class Running:
 
     def __enter__(self):
         self._thread.start()
-        assert self.consumer.connected.wait(20)
+        if not self.consumer.connected.wait(self._patience_s):
+            self.__exit__()
+            raise AssertionError("not connected")
         return self
 
     def __exit__(self, *_):
@@ -107,6 +120,69 @@ def test_each_message_once_over_restarts_of_both_sides(broker, sink, tmp_path, p
         ("gap", 3, 4),
         ("gap-closed", 3, 4),
     ]
+
+
+def test_a_broker_of_3_1_1_alone_is_spoken_to_in_3_1_1_and_that_is_said_once(tmp_path, caplog):
+    pytest.importorskip("amqtt", reason="needs the demo's broker: pip install 'edgevision[demo]'")
+    with EmbeddedBroker(0) as broker:
+        with Running(broker, tmp_path, connect_timeout_s=1) as running:
+            options = Options(host="127.0.0.1", port=broker.port)
+            sink = MqttSink(options=options, context=SinkContext(device="d"), backoff=Backoff(first_s=0.02, max_s=0.1))
+            for seq in (1, 2, 2, 3):
+                sink.publish(message(seq))
+            wait_until(lambda: len(running.seqs) == 3)
+            sink.close()
+        assert running.seqs == [1, 2, 3]
+        assert running.consumer.counts.duplicates == 1
+        lines = [record.message for record in caplog.records if record.message.startswith("consume:")]
+        assert sum("does not speak MQTT 5: using 3.1.1" in line for line in lines) == 1
+        with pytest.raises(AssertionError), Running(broker, tmp_path, connect_timeout_s=1, protocol="5", patience_s=3):
+            pass
+        assert "gives no answer within 1 s" in caplog.text, "who asks for 5 alone is not helped, and told"
+
+
+def test_a_broker_that_closes_on_mqtt_5_without_a_word_is_probed(tmp_path, caplog):
+    asked = []
+
+    def answer(connection):
+        connect = connection.recv(4096)
+        asked.append(connect[8])  # the protocol level, after the fixed header and the name
+        if connect[8] == 5:
+            return
+        connection.sendall(b"\x20\x02\x00\x00")
+        subscribe = connection.recv(4096)
+        connection.sendall(b"\x90\x03" + subscribe[2:4] + b"\x01")
+        while connection.recv(4096):
+            continue
+
+    with raw_server(answer) as port, Running(At(port), tmp_path):
+        assert asked == [5, 5, 5, 4]
+    assert "closed the connection without an answer: is it an MQTT port" in caplog.text
+    assert "does not speak MQTT 5: using 3.1.1" in caplog.text
+
+
+def test_a_broker_that_answers_nothing_is_told_and_left(tmp_path, caplog):
+    asked = []
+
+    def read_on(connection):
+        while packet := connection.recv(4096):
+            asked.append(packet[8])
+
+    def welcome_only(connection):
+        connection.recv(4096)
+        connection.sendall(b"\x20\x02\x00\x00")
+        while connection.recv(4096):
+            continue
+
+    more: dict[str, Any] = {"connect_timeout_s": 0.1, "patience_s": 1}
+    with raw_server(read_on) as port, pytest.raises(AssertionError), Running(At(port), tmp_path, **more):
+        pass
+    assert asked[:5] == [5, 5, 5, 4, 5], "3.1.1 did no better"
+    assert f"127.0.0.1:{port} takes connections but gives no answer within 0.1 s" in caplog.text
+    more["protocol"] = "3.1.1"
+    with raw_server(welcome_only) as port, pytest.raises(AssertionError), Running(At(port), tmp_path, **more):
+        pass
+    assert f"the broker at 127.0.0.1:{port} does not answer our subscription within 0.1 s" in caplog.text
 
 
 def test_hostile_payloads_are_counted_and_told_and_end_nothing(broker, sink, tmp_path, caplog):

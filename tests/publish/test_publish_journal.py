@@ -3,12 +3,14 @@
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support_brokers import HandClock
 
 from edgevision.errors import StateError
-from edgevision.publish._journal import DamagedError, Journal, JournalLock, set_aside
+from edgevision.publish._journal import DamagedError, Journal, JournalLock
+from edgevision.publish._spool_damage import Damage
 from edgevision.types import Message
 
 DAY_NS = 86_400 * 10**9
@@ -99,11 +101,14 @@ def test_damage_is_seen_and_set_aside(tmp_path, wreck):
     wreck(tmp_path / "spool.sqlite")
     with pytest.raises(DamagedError):
         open_journal(tmp_path)
+    damage = Damage(tmp_path / "spool.sqlite", clock=HandClock())
     for _ in range(5):
-        moved = set_aside(tmp_path / "spool.sqlite", "20260101T000000Z")
+        moved = Path(damage.set_aside("torn").rpartition(" ")[2])
         assert moved.exists()
         open_journal(tmp_path).close()
     assert len(list(tmp_path.glob("spool-damaged-*.sqlite"))) == 3
+    assert (damage.alarm() or "").count("(torn)") == 3
+    assert damage.alarm() is None, "it does not look at the folder with each message"
 
 
 def test_a_database_of_somebody_else_is_none_of_ours(tmp_path):

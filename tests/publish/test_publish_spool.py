@@ -332,6 +332,12 @@ def test_a_journal_that_is_damaged_in_use_is_set_aside_and_what_is_in_memory_sav
     assert "was deleted or replaced while it was in use" in caplog.text
     assert (spool.stats.set_aside, spool.stats.unsaved, spool.stats.state) == (1, 0, "journal")
     assert "was damaged" in spool.stats.alarm
+    clock.now_ns += 23 * 3600 * 10**9
+    keeper._once(closing=False)
+    assert "and is gone" in spool.stats.alarm, "there is no file to remove: the alarm stands for a day"
+    clock.now_ns += 2 * 3600 * 10**9
+    keeper._once(closing=False)
+    assert spool.stats.alarm == ""
     keeper._close_journal()
     reopened = Journal(tmp_path / "spool.sqlite", clock=clock)
     assert reopened.count == 21
@@ -350,6 +356,25 @@ def test_a_damaged_journal_at_the_start_is_never_fatal(broker, tmp_path, caplog)
         sink.close()
     assert "was damaged (file is not a database) and is set aside as" in caplog.text
     assert len(list((tmp_path / "state").glob("spool-damaged-*.sqlite"))) == 1
+
+
+def test_the_alarm_of_a_damaged_journal_outlives_a_restart_and_ends_when_the_file_is_taken_away(tmp_path):
+    (tmp_path / "spool.sqlite").write_bytes(b"garbage" * 1000)
+    spool, keeper, clock = keep(tmp_path)
+    keeper._once(closing=False)
+    (aside,) = tmp_path.glob("spool-damaged-*.sqlite")
+    assert f"was damaged (file is not a database) and is set aside as {aside} (what it held" in spool.stats.alarm
+    keeper._once(closing=True)
+    keeper.close(0)
+    spool, keeper, clock = keep(tmp_path)
+    keeper._once(closing=False)
+    assert spool.stats.alarm.startswith(f"a damaged journal was set aside as {aside}")
+    assert "removing the file ends this alarm" in spool.stats.alarm
+    aside.unlink()
+    clock.now_ns += 11 * 10**9
+    keeper._once(closing=False)
+    assert (spool.stats.alarm, spool.stats.state) == ("", "journal")
+    keeper.close(0)
 
 
 def test_a_second_daemon_is_refused_its_neighbours_journal(tmp_path):
