@@ -32,6 +32,7 @@ def settings_for(section: ModelSection, cameras: Iterable[CameraSection]) -> Mod
         classes=None if section.classes is None else tuple(section.classes),
         class_confidence=section.class_confidence,
         backend_options=section.options,
+        engines="background",
         expected_fps=None if None in asked else sum(fps for fps in asked if fps is not None),
     )
 
