@@ -17,6 +17,8 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias
@@ -26,6 +28,7 @@ from edgevision.errors import EdgevisionError
 
 MAX_ANSWER_BYTES = 64 << 20
 _MAX_WORDS = 300
+_LOOK_EVERY_S = 0.1
 _LAST_WORD_S, _DIES_WITHIN_S = 0.5, 2.0
 _PR_SET_PDEATHSIG = 1
 # numpy's linear algebra makes a thread and buffers for each core when it is imported, and nobody here asks it for anything.
@@ -50,7 +53,13 @@ class ChildGoneError(Exception):
 
 
 def call(
-    target: str, job: Mapping[str, Any], *, deadline_s: float, memory_bytes: int = 0, content: bytes | None = None
+    target: str,
+    job: Mapping[str, Any],
+    *,
+    deadline_s: float,
+    memory_bytes: int = 0,
+    content: bytes | None = None,
+    stopping: threading.Event | None = None,
 ) -> Any:
     """Call a function in a child process.
 
@@ -61,6 +70,7 @@ def call(
         deadline_s: seconds from the start of the process to its answer; Python and the imports are in it.
         memory_bytes: of private memory that it may have; 0 is without limit.
         content: bytes that are handed over as they are.
+        stopping: set by another thread where nobody waits for the answer any more.
 
     Returns:
         What the function returned, which must be plain JSON data.
@@ -85,7 +95,7 @@ def call(
             start_new_session=True,  # so that what it starts is killed with it; and Ctrl-C is ours to handle
         )  # fmt: skip
         try:
-            process.wait(deadline_s)
+            _wait(process, deadline_s, stopping)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # faulthandler writes down where it was
             with suppress(subprocess.TimeoutExpired):
@@ -98,6 +108,18 @@ def call(
     finally:
         for descriptor in files:
             os.close(descriptor)
+
+
+def _wait(process: subprocess.Popen[bytes], deadline_s: float, stopping: threading.Event | None) -> None:
+    if stopping is None:
+        process.wait(deadline_s)
+        return
+    end_s = time.monotonic() + deadline_s
+    while process.poll() is None:
+        if stopping.wait(_LOOK_EVERY_S):
+            raise ChildGoneError("was told to end", "deadline")
+        if time.monotonic() > end_s:
+            raise subprocess.TimeoutExpired(process.args, deadline_s)
 
 
 def _fill(descriptor: int, content: bytes) -> None:

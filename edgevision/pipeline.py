@@ -18,7 +18,7 @@ from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.decode.base import Decoder
 from edgevision.errors import ImageError
 from edgevision.events.base import Rule
-from edgevision.inference.base import Backend
+from edgevision.inference.base import Backend, Execution
 from edgevision.manifest import Manifest
 from edgevision.preprocess.base import Preprocessor
 from edgevision.tiling import Tiles
@@ -155,6 +155,12 @@ class Model:
         """Let go of the runtime."""
         with self._lock:
             self._backend.close()
+
+
+def execution_of(model: Model) -> Execution | None:
+    """Where a model's operators run now; None where its backend does not tell."""
+    told = getattr(model.backend, "execution", None)
+    return told if isinstance(told, Execution) else None
 
 
 class Scene:

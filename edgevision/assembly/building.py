@@ -16,7 +16,7 @@ from edgevision.assembly.constants import WithConstants, split_inputs
 from edgevision.clock import SYSTEM_CLOCK
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import EdgevisionError, ModelError, UsageError
-from edgevision.inference.base import Backend, BackendContext, ModelFile
+from edgevision.inference.base import Backend, BackendContext, Engines, ModelFile
 from edgevision.manifest import InputSection, Manifest
 from edgevision.pipeline import Model
 from edgevision.preprocess.base import InputFormat, Preprocessor
@@ -43,6 +43,7 @@ class ModelSettings:
     """Look at a picture in parts; None: as a whole."""
     expected_fps: float | None = None
     """Frames per second that all its cameras ask for together; None is as many as can be had."""
+    engines: Engines = "wait"
 
 
 def build(
@@ -74,7 +75,7 @@ def open_backend(name: str, content: bytes, settings: ModelSettings, *, where: s
     """Hand checked weights to a runtime; raises as `build` does."""
     plugin = registry.load("inference", name)
     options = _options(plugin, dict(settings.backend_options or {}), f"{where}: backend {name}")
-    context = BackendContext(threads=settings.threads, expected_fps=settings.expected_fps)
+    context = BackendContext(threads=settings.threads, expected_fps=settings.expected_fps, engines=settings.engines)
     file = ModelFile(name=where, content=content, sha256=model_store.digest_of(content))
     backend: Backend = plugin.create(options, file, context)
     return backend

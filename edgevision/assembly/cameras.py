@@ -33,6 +33,7 @@ def settings_for(section: ModelSection, cameras: Iterable[CameraSection]) -> Mod
         class_confidence=section.class_confidence,
         backend_options=section.options,
         tiling=section.tiling,
+        engines="background",
         expected_fps=None if None in asked else sum(fps for fps in asked if fps is not None),
     )
 

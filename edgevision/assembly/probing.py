@@ -133,7 +133,7 @@ def is_known(folder: ModelFolder, settings: ModelSettings) -> bool:
 
 def run_once(job: dict[str, Any], content: bytes) -> None:
     """What the child does: load, which warms up, and one run."""
-    settings = ModelSettings(threads=job["threads"], backend_options=job["options"])
+    settings = ModelSettings(threads=job["threads"], backend_options=job["options"], engines="skip")
     backend = open_backend(job["backend"], content, settings, where=job["where"])
     width, height = job["size"]
     tensors = {}

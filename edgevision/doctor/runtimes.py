@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from edgevision import registry
-from edgevision.doctor.findings import Finding, fault, ok, warning
+from edgevision.doctor.findings import Finding, fault, ok, parted, warning
 from edgevision.errors import EdgevisionError
+from edgevision.inference import _delegates as delegates
 from edgevision.inference import _providers as providers
 from edgevision.inference.base import BackendContext, ModelFile
 
@@ -70,6 +71,26 @@ def litert(job: dict[str, Any]) -> Iterator[Finding]:
         yield warning("runtimes", "litert", found, "pip install ai-edge-litert, unless this is 32-bit ARM")
     else:
         yield ok("runtimes", "litert", f"LiteRT ({package} {_version(package)}), delegate XNNPACK inside")
+    yield from _delegates(job)
+
+
+def _delegates(job: dict[str, Any]) -> Iterator[Finding]:
+    """Every known delegate whose library is here, and every one that is asked for, is looked into."""
+    asked = [delegates.parse(entry) for entry in _options(job, "litert", "delegates", [])]
+    names = {entry.name for entry in asked}
+    lacking = []
+    for entry in [*asked, *(delegates.parse(name) for name in delegates.KNOWN if name not in names)]:
+        why = delegates.why_no_library(entry)
+        if why is None:
+            yield ok("runtimes", f"litert {entry.name}", f"delegate library {entry.library} is here")
+        elif entry.name in names:
+            found, fix = parted(why)
+            say = warning if entry.optional else fault
+            yield say("runtimes", f"litert {entry.name}", found, fix)
+        else:
+            lacking.append(f"{entry.name}: {delegates.KNOWN[entry.name].source}")
+    if lacking:
+        yield ok("runtimes", "litert, not here", "; ".join(lacking))
 
 
 def openvino(job: dict[str, Any]) -> Iterator[Finding]:

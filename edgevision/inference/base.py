@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from edgevision.types import Tensors, TensorSpec
+
+Engines: TypeAlias = Literal["background", "wait", "skip"]
+"""Where a backend builds an engine for minutes: serve otherwise meanwhile, wait for it, or do without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class BackendContext:
     expected_fps: float | None = None
     """Frames per second that all cameras of this model ask for together; None is as many as can be had. Backends whose
     threads can spin choose by it (a paced daemon must not burn a core waiting)."""
+    engines: Engines = "wait"
+    """The daemon serves otherwise meanwhile; whoever measures a model waits for what is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

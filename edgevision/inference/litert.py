@@ -13,11 +13,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from pydantic import field_validator
 
 from edgevision import registry
 from edgevision.errors import InferenceError, ModelError
+from edgevision.graphs import read
+from edgevision.inference import _delegates as delegates
 from edgevision.inference._specs import check_tensors, first_sentence, layout_of
-from edgevision.inference.base import Backend, BackendContext, ModelFile
+from edgevision.inference.base import Backend, BackendContext, Execution, ModelFile
 from edgevision.types import Quantization, Tensors, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -33,13 +36,23 @@ class Options(registry.Options):
 
     xnnpack: bool = True
     """Use the fast kernels; without them the results are those of the plain kernels, for looking into differences."""
+    delegates: tuple[Any, ...] = ()
+    """Delegate libraries for other chips, in order: `edgetpu`, or with options `{vx: {optional: true, library: PATH}}`. All but
+    optional ones must be there. What they leave runs on the CPU."""
+
+    @field_validator("delegates")
+    @classmethod
+    def _known(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        for entry in entries:
+            delegates.parse(entry)
+        return entries
 
 
 def create(options: Options, model: ModelFile, context: BackendContext) -> Backend:
     """Load a model and warm it up.
 
     Raises:
-        PluginError: no runtime is installed.
+        PluginError: no runtime is installed, or a delegate's library is missing or does not start.
         ModelError: the runtime refuses the model.
     """
     if model.content[4:8] != _IDENTIFIER:
@@ -48,15 +61,22 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
             f"{_IDENTIFIER!r}"
         )
     runtime = _runtime()
+    loaded, left_out = delegates.load(runtime, (delegates.parse(entry) for entry in options.delegates))
     kind = runtime.OpResolverType.AUTO if options.xnnpack else runtime.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
         interpreter = runtime.Interpreter(
-            model_content=model.content, num_threads=context.threads, experimental_op_resolver_type=kind
+            model_content=model.content,
+            num_threads=context.threads,
+            experimental_op_resolver_type=kind,
+            experimental_delegates=loaded or None,
         )
+        before = _operators(interpreter)  # XNNPACK comes with the tensors
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"model {model.name!r}: LiteRT refuses it: {first_sentence(error)}") from error
+        raise ModelError(f"model {model.name!r}: LiteRT refuses it: {_refusal(error)}") from error
     backend = _Interpreter(interpreter, model)
+    names = [name for name in map(_name, options.delegates) if name not in left_out]
+    backend.execution = _execution(model, before, _operators(interpreter), names, left_out)
     backend.warm_up()
     return backend
 
@@ -69,6 +89,49 @@ def _runtime() -> ModuleType:
     return registry.require("ai_edge_litert.interpreter", package="edgevision[litert]", purpose="backend litert")
 
 
+def _name(entry: Any) -> str:
+    return delegates.parse(entry).name
+
+
+def _refusal(error: BaseException) -> str:
+    if "edgetpu-custom-op" in str(error):
+        return "it is compiled for the Edge TPU; add its delegate to the backend's options: `delegates: [edgetpu]`"
+    return first_sentence(error)
+
+
+def _operators(interpreter: Any) -> list[dict[str, Any]]:
+    """The nodes now, those that delegates stand for behind the graph's own; empty where this runtime does not tell."""
+    told = getattr(interpreter, "_get_ops_details", None)  # the only way there is
+    return list(told()) if told is not None else []
+
+
+def _execution(
+    model: ModelFile,
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    names: list[str],
+    left_out: dict[str, str],
+) -> Execution:
+    """Which delegate took how many nodes; several libraries are told together, because LiteRT does not part them."""
+    if not after:
+        return Execution(left_out=left_out)
+    # Without a library nothing but XNNPACK's own nodes are behind the graph's.
+    own = len(read(model.content, model.name).nodes) if names else next(
+        (place for place, one in enumerate(after) if one["op_name"] == "DELEGATE"), len(after)
+    )  # fmt: skip
+    graph = after[:own]
+    outside, inside = delegates.taken(graph, before[own:]), delegates.taken(graph, after[max(own, len(before)) :])
+    nodes = {"+".join(names): outside} if outside else {}
+    nodes |= {delegates.XNNPACK: inside, "cpu": own - outside - inside}
+    notes: tuple[str, ...] = ()
+    if names and not outside:
+        who = "+".join(names)
+        notes = (
+            f"{who} took none of the {own} nodes: it can run nothing of this model, which may have to be made for it",
+        )
+    return Execution(nodes=nodes, left_out=left_out, notes=notes)
+
+
 class _Interpreter:
     """One interpreter; a `Backend`.
 
@@ -78,6 +141,7 @@ class _Interpreter:
 
     def __init__(self, interpreter: Any, model: ModelFile) -> None:
         self._interpreter = interpreter
+        self.execution = Execution()
         self._model = model  # the interpreter reads the weights out of these bytes
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         self.inputs = tuple(_spec(detail, model.name, is_input=True) for detail in inputs)

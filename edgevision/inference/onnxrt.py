@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, Literal
 
@@ -25,10 +27,12 @@ from pydantic import Field, field_validator
 from edgevision import registry
 from edgevision.errors import InferenceError, ModelError
 from edgevision.inference import _providers as providers
+from edgevision.inference import _tensorrt
 from edgevision.inference._onnx_file import has_external_data
 from edgevision.inference._ort_session import check_running, execution, open_session, settle
 from edgevision.inference._providers import Split, Wanted
 from edgevision.inference._specs import check_tensors, first_sentence, layout_of
+from edgevision.inference._switching import Switching
 from edgevision.inference.base import Backend, BackendContext, ModelFile
 from edgevision.types import Tensors, TensorSpec
 
@@ -105,12 +109,46 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
     Raises:
         PluginError: ONNX Runtime is not installed, or has not the provider that was asked for.
         ModelError: ONNX Runtime refuses the model.
+        StateError: TensorRT's engine cache cannot be written to.
     """
     ort = registry.require("onnxruntime", package="edgevision[onnxrt]", purpose="backend onnxrt")
     split = settle(ort, options.wanted)
     if has_external_data(model.content):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     ort.set_default_logger_severity(3)
+    if any(entry.name == _tensorrt.NAME for entry in split.used):
+        return _with_tensorrt(ort, options, split, model, context)
+    return _session(ort, options, split, model, context)
+
+
+def _with_tensorrt(
+    ort: ModuleType, options: Options, split: Split, model: ModelFile, context: BackendContext
+) -> Backend:
+    """The list with TensorRT in it: at once where its engine is cached, else the rest of the list until it is built."""
+    entry = next(entry for entry in split.used if entry.name == _tensorrt.NAME)
+    folder = _tensorrt.cache_folder(entry, model.sha256, _tensorrt.place(ort.__version__))
+    _tensorrt.check_writable(folder)
+    quantised = b"QuantizeLinear" in model.content
+    cached = _tensorrt.with_cache(entry, folder, quantised=quantised)
+    whole = replace(split, used=tuple(cached if one is entry else one for one in split.used))
+    way = _tensorrt.way(split.used, built=_tensorrt.is_built(folder), engines=context.engines)
+    if way == "whole":
+        return _session(ort, options, whole, model, context)
+    serving = _session(
+        ort, options, replace(split, used=tuple(one for one in split.used if one is not entry)), model, context
+    )
+    if way == "rest":
+        return serving
+
+    def build(stopping: threading.Event) -> Backend:
+        _tensorrt.build_in_child(model, options.model_dump(), context.threads, stopping)
+        return _session(ort, options, whole, model, context)
+
+    return Switching(serving, model=model.name, what="tensorrt builds its engine", build=build)
+
+
+def _session(ort: ModuleType, options: Options, split: Split, model: ModelFile, context: BackendContext) -> _Session:
+    """A warm session with the providers that can be used, and threads that wait as the load wants it."""
     spin = options.spinning == "on" or (options.spinning == "auto" and context.expected_fps is None)
     backend = _Session(ort, options, split, model, threads=context.threads, spin=spin)
     inference_s = backend.warm_up()

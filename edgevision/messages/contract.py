@@ -229,6 +229,19 @@ class CameraStatusPayload(Envelope):
     """Why, in words for a person."""
 
 
+class ExecutionStatus(_Payload):
+    """Where a model's operators really run."""
+
+    shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Share of the nodes that each execution provider, delegate or device took; empty where the runtime does not tell."""
+    left_out: dict[str, str] = {}
+    """Optional providers that are not used, with the reason."""
+    notes: list[str] = []
+    """What a person should know, such as a provider that took nothing, or INT8 that is computed in float."""
+    building: str = ""
+    """What is being made ready while something else serves; empty where nothing is."""
+
+
 class ModelStatus(ModelRef):
     """A model that is loaded, and how it was proved."""
 
@@ -236,6 +249,8 @@ class ModelStatus(ModelRef):
     threads: int
     proof: list[dict[str, Any]] = []
     """The manifest's measured figures; empty: the model is unproved."""
+    execution: ExecutionStatus | None = None
+    """Null where the backend does not tell."""
 
 
 class DeviceStatusPayload(Envelope):

@@ -11,8 +11,9 @@ from edgevision._version import __version__
 from edgevision.clock import Clock
 from edgevision.config import Config
 from edgevision.errors import EdgevisionError
-from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ModelStatus
-from edgevision.pipeline import Model
+from edgevision.inference.base import Execution
+from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ExecutionStatus, ModelStatus
+from edgevision.pipeline import Model, execution_of
 from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.progress import Board
@@ -60,6 +61,7 @@ class Device:
         self._clock = clock
         self._board = board
         self._alarms: tuple[str, ...] = ()
+        self._executions: dict[str, Execution | None] = {}
         self._since_ns = clock.time_ns()
         self._meter = ProcessMeter(clock)
         self._telemetry_at_ns = clock.monotonic_ns()
@@ -110,16 +112,23 @@ class Device:
         if state != self.state:
             self._since_ns = self._clock.time_ns()
         self.state, self.reason = state, reason
+        self._executions = self._where_models_run()
         _log.info("device state", extra={"fields": {"state": state, "reason": reason}})
         if self.composer.deliveries.status.enabled:
             self.publish(self._status())
 
     def check_alarms(self) -> None:
-        """A disk that fails, and a model that is left out, are told on the device's status, and so is their return."""
+        """Tell on the device's status what changed and a person should see.
+
+        A disk that fails or is well again, a model that is left out, an engine that is being built or has taken over.
+        """
         alarms = (*sink_alarms(self.sinks), *(f"model {name} is left out: {why}" for name, why in self.refused.items()))
-        if alarms != self._alarms:
+        if alarms != self._alarms or self._where_models_run() != self._executions:
             self._alarms = alarms
             self.announce(self.state, self.reason)
+
+    def _where_models_run(self) -> dict[str, Execution | None]:
+        return {name: execution_of(model) for name, model in self.models.items()}
 
     def left_out(self, camera: str, rules: Iterable[str], reason: str | None = None) -> None:
         """A camera that safe mode leaves out, or another reason, says so: nobody looks, and its rules' answers are unknown."""
@@ -203,4 +212,16 @@ def _model_status(model: Model) -> ModelStatus:
         backend=model.backend_name,
         threads=model.threads,
         proof=model.manifest.metrics,
+        execution=_execution_status(execution_of(model)),
+    )
+
+
+def _execution_status(told: Execution | None) -> ExecutionStatus | None:
+    if told is None:
+        return None
+    return ExecutionStatus(
+        shares={name: round(share, 4) for name, share in told.shares.items()},
+        left_out=dict(told.left_out),
+        notes=list(told.notes),
+        building=told.building,
     )

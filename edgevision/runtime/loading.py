@@ -11,7 +11,7 @@ from edgevision.clock import Clock
 from edgevision.config import Config
 from edgevision.errors import EdgevisionError, ProbeError
 from edgevision.messages import Composer
-from edgevision.pipeline import Model
+from edgevision.pipeline import Model, execution_of
 from edgevision.runtime.crashes import CrashJournal
 from edgevision.runtime.group import ModelGroup, sections_of
 from edgevision.runtime.progress import Board
@@ -121,7 +121,14 @@ class Loader:
             "proved": model.manifest.proved,
             "warm_ms": round(warm_s * 1e3, 1),
         }
+        told = execution_of(model)
+        if told is not None:
+            fields["runs_on"] = ", ".join(f"{where} {share:.1%}" for where, share in told.shares.items())
         _log.info("model is ready", extra={"fields": fields})
+        if told is not None:
+            reasons = [*told.notes, *(f"without {where}: {why}" for where, why in told.left_out.items())]
+            for reason in [*reasons, *([told.building] if told.building else [])]:
+                _log.warning("where the model runs", extra={"fields": {"model": model.name, "reason": reason}})
         return Loaded(model=model, warm_s=warm_s)
 
 

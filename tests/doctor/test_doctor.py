@@ -333,5 +333,5 @@ def test_runtimes_say_what_they_have_and_what_brings_the_rest():
     assert states(found, "onnxrt xnnpack") == ["fault"]
     assert states(found, "onnxrt cuda") == ["warning"]
     assert "onnxruntime-qnn" in found[-1].found
-    assert states(runtimes.litert({"models": []}), "litert") == ["ok"]
+    assert set(states(runtimes.litert({"models": []}), "litert")) == {"ok"}
     assert "CPU" in next(iter(runtimes.openvino({"models": []}))).found

@@ -27,8 +27,8 @@ def advice(facts: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]], targ
     for backend, run in good.items():
         for note in run["notes"]:
             yield f"{backend}: {note}"
-        cpu = run["shares"].get("cpu", 1.0)
-        if 0 < cpu < 1:
+        cpu = run["shares"].get("cpu", 0.0)
+        if cpu and run["shares"].keys() - {"cpu", "xnnpack"}:
             yield f"{backend}: {cpu:.0%} of the nodes stay on the CPU, and pictures are copied to and fro at every change"
     yield from _graph(facts)
 

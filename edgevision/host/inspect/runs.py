@@ -21,6 +21,7 @@ from edgevision.errors import EdgevisionError
 from edgevision.graphs import read
 from edgevision.host.inspect.facts import WEIGHTED, multiply_adds_of
 from edgevision.inference.base import Backend, BackendContext, Execution, ModelFile
+from edgevision.model_store import digest_of
 
 _LOOK_S, _MOST_RUNS = 1.0, 50
 _FREE_SIZE = 320
@@ -36,7 +37,7 @@ def look(job: dict[str, Any], content: bytes) -> dict[str, Any]:
     name = str(job["backend"])
     plugin = registry.load("inference", name)
     options = plugin.Options.model_validate(job["options"])
-    file = ModelFile(name=str(job["name"]), content=content, sha256="")
+    file = ModelFile(name=str(job["name"]), content=content, sha256=digest_of(content))
     backend: Backend = plugin.create(options, file, BackendContext(threads=int(job["threads"])))
     told: Execution = getattr(backend, "execution", None) or Execution()
     zeros = {spec.name: np.zeros([_size(size) for size in spec.shape], spec.dtype) for spec in backend.inputs}
