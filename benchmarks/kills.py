@@ -32,6 +32,7 @@ HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parent / "tests")]
 
 from soaking.judging import keys_of  # noqa: E402
+from soaking.watching import shared_memory  # noqa: E402
 from soaking.world import DEVICE, MODEL, Consumer  # noqa: E402
 from support_brokers import Mosquitto  # type: ignore[import-not-found]  # noqa: E402
 from support_mqtt_tap import Key  # type: ignore[import-not-found]  # noqa: E402
@@ -98,7 +99,7 @@ def run(folder: Path, *, kills: int, seed: int, binary: str) -> dict[str, Any]:
     """Kill it so often; gives what was found."""
     chance = random.Random(seed)
     (folder / "broker").mkdir()
-    segments = {path.name for path in Path("/dev/shm").iterdir()}
+    segments = shared_memory()
     settings = ("allow_anonymous true", "max_queued_messages 0", "max_queued_bytes 0")
     found: dict[str, Any] = {"kills": kills, "left_processes": 0, "left_segments": 0, "not_whole": []}
     saved: set[Key] = set()
@@ -120,7 +121,7 @@ def run(folder: Path, *, kills: int, seed: int, binary: str) -> dict[str, Any]:
                 daemon.wait()
                 _, alive = psutil.wait_procs(readers, timeout=GONE_WITHIN_S)
                 found["left_processes"] += len(alive)
-                found["left_segments"] += len({path.name for path in Path("/dev/shm").iterdir()} - segments)
+                found["left_segments"] += len(shared_memory() - segments)
                 on_disk, verdict = saved_in(journal, folder / "scratch")
                 saved |= on_disk
                 if verdict != "ok":

@@ -141,7 +141,7 @@ def open_files():
 
 
 def shared_memory():
-    return sorted(path.name for path in Path("/dev/shm").iterdir())
+    return sorted(path.name for path in Path("/dev/shm").iterdir() if path.is_file())
 
 
 @contextmanager
