@@ -133,7 +133,12 @@ class Sample:
     daemon_threads: int
     daemon_files: int
     segments: int
-    """Shared pictures that the daemon has mapped, and files in /dev/shm."""
+    """Shared pictures that the daemon has mapped, and segments with a name."""
+
+
+def shared_memory() -> set[str]:
+    """Shared memory and semaphores with a name (shm_open(3)); a folder there is none."""
+    return {path.name for path in Path("/dev/shm").iterdir() if path.is_file()}
 
 
 def memory_of(pid: int) -> tuple[float, float]:
@@ -165,7 +170,7 @@ def sample(pid: int) -> Sample:
         files=sum(files for *_, files in seen),
         daemon_threads=seen[0][2],
         daemon_files=seen[0][3],
-        segments=maps.count("edgevision-frames") + len(list(Path("/dev/shm").iterdir())),
+        segments=maps.count("edgevision-frames") + len(shared_memory()),
     )
 
 

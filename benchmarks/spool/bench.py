@@ -6,6 +6,7 @@ outage   the broker away for --seconds at 50 events a second, the publisher kill
 replay   --messages spooled ones: how fast they are sent, and what that does to live results
 kills    --kills times SIGKILL at a random moment while publishing
 stall    another process holds the journal's file for 10 s: what publish() takes then
+freeze   the journal's disk answers nobody for 10 s (ext4, frozen by the kernel; needs root): the same
 
 python benchmarks/spool/bench.py all --json spool.json
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -32,7 +34,9 @@ sys.path += [str(HERE), str(HERE.parents[1] / "tests")]
 from harness import Consume, Publisher, by_boot, faults  # noqa: E402
 from publisher import make_event  # noqa: E402
 from support_brokers import Listener, Mosquitto  # type: ignore[import-not-found]  # noqa: E402
+from support_disks import Disk  # type: ignore[import-not-found]  # noqa: E402
 
+from edgevision.host.benchmark.machine import environment, load_average  # noqa: E402
 from edgevision.messages import Composer  # noqa: E402
 from edgevision.publish._journal import Journal  # noqa: E402
 from edgevision.publish._mqtt_sink import MqttSink  # noqa: E402
@@ -247,6 +251,49 @@ def kills(folder: Path, broker: Mosquitto, arguments: argparse.Namespace) -> dic
     }
 
 
+FROZEN_S = 10.0
+
+
+def freeze(folder: Path, broker: Mosquitto, _: argparse.Namespace) -> dict[str, Any]:
+    composer = Composer(topic="t", device="b", version="0")
+    try:
+        disk = Disk(folder).__enter__()
+    except OSError as failure:
+        return {"not_run": str(failure)}
+    try:
+        with Listener(broker.port, "t/#") as listener:
+            sink = make_sink(broker.port, disk.path / "state")
+            before = time_publish(sink, [make_event(composer, number) for number in range(500)], 50)
+            sink.flush()
+            disk.freeze()
+            during = time_publish(sink, [make_event(composer, number) for number in range(int(50 * FROZEN_S))], 50)
+            stats = sink.stats.spool
+            arrived = len(listener.heard)
+            disk.thaw()
+            total = 500 + int(50 * FROZEN_S)
+            listener.wait_count(total)
+            end_s = time.monotonic() + 20
+            while (sink.stats.queued or sink.stats.spool.state != "journal") and time.monotonic() < end_s:  # type: ignore[union-attr]
+                time.sleep(0.05)
+            after = sink.stats
+            sink.close()
+    finally:
+        disk.__exit__()
+    assert stats is not None
+    assert after.spool is not None
+    seqs = [json.loads(heard.payload)["seq"] for heard in listener.heard]
+    return {
+        "publish_before_us": before,
+        "publish_during_us": during,
+        "state_during": stats.state,
+        "alarm_during": stats.alarm,
+        "arrived_during": arrived - 500,
+        "state_after": after.spool.state,
+        "dropped": after.dropped,
+        "in_order_and_none_missing": seqs == list(range(1, total + 1)),
+    }
+
+
 HOLD = """
 import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -276,7 +323,7 @@ def stall(folder: Path, broker: Mosquitto, _: argparse.Namespace) -> dict[str, A
         listener.wait_count(501)
         sink.flush(20)
         end_s = time.monotonic() + 20
-        while sink.stats.queued and time.monotonic() < end_s:
+        while (sink.stats.queued or sink.stats.spool.state != "journal") and time.monotonic() < end_s:  # type: ignore[union-attr]
             time.sleep(0.05)
         after = sink.stats
         sink.close()
@@ -297,6 +344,7 @@ PARTS: dict[str, Callable[[Path, Mosquitto, argparse.Namespace], dict[str, Any]]
     "cost": cost,
     "sync": sync,
     "stall": stall,
+    "freeze": freeze,
     "replay": replay,
     "outage": outage,
     "kills": kills,
@@ -314,13 +362,15 @@ def main() -> None:
     binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if binary is None:
         raise SystemExit("needs mosquitto: apt-get install mosquitto")
-    results: dict[str, Any] = {"sqlite": sqlite3.sqlite_version}
+    results: dict[str, Any] = {"machine": environment(), "sqlite": sqlite3.sqlite_version, "niceness": os.nice(0)}
+    results["load_average_before"] = load_average()
     for name in PARTS if "all" in arguments.parts else arguments.parts:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "broker").mkdir()
             with Mosquitto(binary, Path(folder) / "broker", settings=KEEPS, persistent=True) as broker:
                 results[name] = PARTS[name](Path(folder), broker, arguments)
         print(name, json.dumps(results[name], indent=1))
+    results["load_average_after"] = load_average()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

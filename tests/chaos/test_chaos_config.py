@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from chaos_support import only_long
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_brokers import Listener, Mosquitto, wait_until
@@ -85,7 +86,9 @@ def test_a_storm_of_reloads_ends_with_the_last_config_in_one_process_and_nothing
         assert seqs == list(range(1, len(seqs) + 1)), "no result is missing"
 
 
-@pytest.mark.parametrize(("backend", "suffix"), [("onnxrt", ".onnx"), ("litert", ".tflite")])
+@pytest.mark.parametrize(
+    ("backend", "suffix"), [("onnxrt", ".onnx"), pytest.param("litert", ".tflite", marks=only_long)]
+)
 def test_a_model_file_that_is_replaced_under_a_running_daemon_changes_nothing_and_is_refused_at_the_reload(
     tmp_path, broker, backend, suffix
 ):

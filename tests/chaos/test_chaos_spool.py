@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from chaos_support import LONG
 from support_brokers import Mosquitto, wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "spool"))
@@ -54,12 +55,12 @@ def test_an_outage_and_two_kills_cost_nothing(broker, tmp_path):
     assert len(late) >= 300
 
 
-def test_ten_kills_at_random_moments(broker, tmp_path):
+def test_kills_at_random_moments(broker, tmp_path):
     chance = random.Random(5)
     consume = Consume(broker.port, tmp_path)
     publishers = []
     pause = threading.Event()
-    for _ in range(10):
+    for _ in range(20 if LONG else 5):
         publishers.append(Publisher(broker.port, tmp_path / "state", "--per-s", "0"))
         publishers[-1].wait_accepted(1)
         pause.wait(chance.uniform(0, 0.2))  # the moment is the point
@@ -75,7 +76,7 @@ def test_a_consumer_that_is_killed_hands_each_message_on_once(broker, tmp_path):
     consume = Consume(broker.port, tmp_path)
     publisher = Publisher(broker.port, tmp_path / "state", "--per-s", "1000")
     pause = threading.Event()
-    for _ in range(5):
+    for _ in range(10 if LONG else 2):
         before = len(consume.lines())
         wait_until(lambda: len(consume.lines()) > before + 20, "lines")  # noqa: B023 - used up at once
         pause.wait(chance.uniform(0, 0.1))
