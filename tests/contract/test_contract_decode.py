@@ -27,6 +27,8 @@ OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
         "scores_8": (1, 32, 7), "scores_16": (1, 8, 7), "scores_32": (1, 2, 7), "scores_64": (1, 1, 7),
         "boxes_8": (1, 32, 32), "boxes_16": (1, 8, 32), "boxes_32": (1, 2, 32), "boxes_64": (1, 1, 32),
     },
+    "yolov5": {"predictions": (1, 126, 5 + 7)},
+    "yolov10": {"predictions": (1, 30, 6)},
     "yolov8": {"predictions": (1, 4 + 7, 42)},
     "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},
 }  # fmt: skip

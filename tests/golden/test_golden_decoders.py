@@ -26,9 +26,25 @@ FAMILIES = {
     "yolov8_raw": "yolov8",
     "yolo11_split": "yolov8",
     "yolo26_split": "yolov8",
+    "yolov5": "yolov5",
+    "yolov5_multi_label": "yolov5",
+    "yolov5_grids": "yolov5",
+    "yolov5_maps": "yolov5",
+    "yolov10": "yolov10",
+    "yolo26": "yolov10",
 }
 # In the others boxes in pixels and scores are one tensor, for which eight bits have no room.
-EIGHT_BITS = ["nanodet", "nanodet_plus", "picodet", "yolov8_normalised", "yolov8_grids", "yolov8_raw", "yolo11_split"]
+EIGHT_BITS = [
+    "nanodet",
+    "nanodet_plus",
+    "picodet",
+    "yolov8_normalised",
+    "yolov8_grids",
+    "yolov8_raw",
+    "yolo11_split",
+    "yolov5_grids",
+    "yolov5_maps",
+]
 
 
 @dataclass(frozen=True)
