@@ -63,10 +63,10 @@ class MaskMaker:
             if room < 0:
                 masks.append(None)
                 continue
-            x0, x1, across = _weights(left, right, 0, width, transform)
-            y0, y1, down = _weights(top, bottom, 1, height, transform)
+            x0, x1, columns = _places(left, right, 0, width, transform)
+            y0, y1, rows = _places(top, bottom, 1, height, transform)
             window = self._real(prototypes[:, y0:y1, x0:x1] if self._first else prototypes[y0:y1, x0:x1])
-            pixels: NDArray[np.bool_] = down @ self._sums(row, window) @ across.T > 0
+            pixels: NDArray[np.bool_] = _spread(self._sums(row, window), rows, columns) > 0
             masks.append(Mask(pixels=pixels, left=left, top=top, frame_size=transform.frame_size))
         return tuple(masks)
 
@@ -89,16 +89,32 @@ class MaskMaker:
         return values.astype(np.float32, copy=False) if quantization is None else dequantize(values, quantization)
 
 
-def _weights(
-    first: int, behind: int, axis: int, cells: int, transform: ImageTransform
-) -> tuple[int, int, NDArray[np.float32]]:
-    """Which cells (from, behind) pixels first to behind - 1 lie among, along one axis, and their weights (pixels, cells)."""
-    centres = np.arange(first, behind) + 0.5
-    given = centres * transform.scale[axis] + transform.offset[axis]
+def _places(first: int, behind: int, axis: int, cells: int, transform: ImageTransform) -> tuple[int, int, NDArray[Any]]:
+    """Along one axis: the cells (from, behind) that pixels first to behind - 1 lie among, and where each lies from there on.
+
+    A place is counted in cells; 0 is the centre of the first.
+    """
+    if behind <= first:
+        return 0, 1, np.empty(0)
+    given = (np.arange(first, behind) + 0.5) * transform.scale[axis] + transform.offset[axis]
     places = (given * (cells / transform.input_size[axis]) - 0.5).clip(0, cells - 1)
-    if not places.size:
-        return 0, 0, np.empty((0, 0), np.float32)
-    low, high = int(places[0]), min(int(places[-1]) + 2, cells)
+    low = int(places[0])
+    return low, min(int(places[-1]) + 2, cells), places - low
+
+
+def _spread(sums: NDArray[np.float32], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float32]:
+    """Bilinear values at rows x columns of (h, w) sums.
+
+    Columns by a product with their weights, while there are few rows; then whole rows are mixed: 1.1 ms for 700 x 700 pixels,
+    where two products take 3.4 (one thread).
+    """
     # A cell's weight falls from 1 at its centre to 0 at its neighbours' centres.
-    distance = np.abs(places[:, None] - np.arange(low, high))
-    return low, high, np.maximum(1 - distance, 0).astype(np.float32)
+    weights = np.maximum(1 - np.abs(np.arange(sums.shape[1])[:, None] - columns), 0).astype(np.float32)
+    wide = sums @ weights
+    before = rows.astype(np.intp)
+    upper: NDArray[np.float32] = wide.take(before, axis=0)
+    mixed: NDArray[np.float32] = wide.take(np.minimum(before + 1, len(wide) - 1), axis=0)
+    mixed -= upper
+    mixed *= (rows - before).astype(np.float32)[:, None]
+    mixed += upper
+    return mixed
