@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ImageError
-from edgevision.types import UNSEEN, Classifications, Detections, Predictions, Segmentation, label_of
+from edgevision.types import UNSEEN, Classifications, Detections, Mask, Predictions, Segmentation, label_of
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SEEN = 0.5
+"""A keypoint that is less sure is more likely hidden than where it is told, and is not drawn."""
 
 
 def draw(image: NDArray[np.uint8], predictions: Predictions) -> NDArray[np.uint8]:
@@ -58,10 +60,25 @@ def _draw_boxes(canvas: NDArray[np.uint8], found: Detections, scale: float) -> N
     thickness = max(1, round(2 * scale))
     rows = zip(found.xyxy.round().astype(int).tolist(), found.class_id.tolist(), found.confidence.tolist(), strict=True)
     # The surest is drawn last, on top.
-    for (left, top, right, bottom), class_id, confidence in reversed(list(rows)):
+    for row, ((left, top, right, bottom), class_id, confidence) in reversed(list(enumerate(rows))):
         color = _color(class_id)
+        if found.masks is not None:
+            _draw_mask(canvas, found.masks[row], color)
+        if found.keypoints is not None:
+            for x, y, sure in found.keypoints[row].tolist():
+                if sure >= _SEEN:
+                    cv2.circle(canvas, (round(x), round(y)), 2 * thickness, color, cv2.FILLED, cv2.LINE_AA)
         cv2.rectangle(canvas, (left, top), (right, bottom), color, thickness)
         _write(canvas, f"{label_of(found.labels, class_id)} {confidence:.2f}", (left, top), color, scale, above=True)
+
+
+def _draw_mask(canvas: NDArray[np.uint8], mask: Mask | None, color: tuple[int, int, int]) -> None:
+    """The object's pixels in its colour, half seen through."""
+    if mask is None or not mask.pixels.any():
+        return
+    height, width = mask.pixels.shape
+    part = canvas[mask.top : mask.top + height, mask.left : mask.left + width]
+    part[mask.pixels] = (part[mask.pixels].astype(np.uint16) + np.array(color, np.uint16)) // 2
 
 
 def _write(

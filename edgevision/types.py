@@ -92,6 +92,19 @@ class ModelInput:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Mask:
+    """The pixels of one object, cut out of the picture around it."""
+
+    pixels: NDArray[np.bool_]
+    """(h, w)"""
+    left: int
+    """Where the cut-out begins in the frame, in pixels."""
+    top: int
+    frame_size: tuple[int, int]
+    """Width, height of the whole frame in pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Detections:
     """Objects found in one frame, most confident first."""
 
@@ -105,6 +118,10 @@ class Detections:
     """The model's label by class id: one tuple for the life of the model, not one per detection."""
     track_id: NDArray[np.int64] | None = None
     """(n,) or None where nothing tracks."""
+    masks: tuple[Mask | None, ...] | None = None
+    """(n,) or None where the model makes none. None for an object for whose mask there was no more room: see the decoder."""
+    keypoints: NDArray[np.float32] | None = None
+    """(n, k, 3) x, y in frame pixels and confidence 0-1, or None where the model makes none."""
 
     def __len__(self) -> int:
         """Number of objects."""

@@ -2,6 +2,7 @@ import base64
 import json
 import re
 import threading
+import warnings
 
 import jsonschema
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgevision import asyncapi, messages
 from edgevision.messages import Composer, Deliveries, Delivery, ModelRef
-from edgevision.types import Classifications, Detections, Embedding, Event, Frame, Segmentation, StageTimes
+from edgevision.messages.masks import mask_items
+from edgevision.types import Classifications, Detections, Embedding, Event, Frame, Mask, Segmentation, StageTimes
 
 SCHEMAS = asyncapi.json_schemas()
 MODEL = ModelRef(name="m", version="1", sha256="0" * 64)
@@ -47,6 +49,27 @@ def detections(rows):
     return Detections(xyxy=array[:, :4], confidence=array[:, 4], class_id=ids, labels=("cup", "plate"))
 
 
+def mask_of(pixels, *, left, top, frame_size=(640, 480)):
+    return Mask(pixels=np.asarray(pixels, np.bool_), left=left, top=top, frame_size=frame_size)
+
+
+def painted(mask):
+    """A mask in the whole frame, (H, W)."""
+    width, height = mask.frame_size
+    canvas = np.zeros((height, width), np.uint8)
+    h, w = mask.pixels.shape
+    canvas[mask.top : mask.top + h, mask.left : mask.left + w] = mask.pixels
+    return canvas
+
+
+def decode(item):
+    """A mask of the contract as (h, w), read by pycocotools, which warns of its own ways with numpy 2."""
+    coco = pytest.importorskip("pycocotools.mask")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return coco.decode({"size": list(item.size), "counts": item.counts})
+
+
 def check(message):
     content = json.loads(message.payload)
     kind = content["schema"].split("/")[1]
@@ -60,23 +83,23 @@ row = st.tuples(box, box, box, box, st.floats(0, 1, width=32))
 
 
 @given(
-    st.lists(row, max_size=20),
-    st.text(min_size=1, max_size=20),
-    st.integers(0, 2**62),
-    st.booleans(),
-    st.booleans(),
-    st.none() | st.text(max_size=40),
-)
+    st.lists(row, max_size=20), st.text(min_size=1, max_size=20), st.integers(0, 2**62), st.booleans(), st.booleans(),
+    st.booleans(), st.booleans(), st.none() | st.text(max_size=40),
+)  # fmt: skip
 @settings(max_examples=50)
-def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classify, track, origin):
+def test_every_result_is_what_the_contract_says(rows, label, nanoseconds, classify, track, outlined, pointed, origin):
     found = detections(rows)
     if classify:
         found = Classifications(confidence=found.confidence, class_id=found.class_id, labels=(label,))
     else:
         ids = np.arange(len(rows), dtype=np.int64) * 2**40 if track else None
+        rng = np.random.default_rng(len(rows))
+        masks = [mask_of(rng.random((5, 4)) < 0.5, left=9 * i, top=3) if i % 4 else None for i in range(len(rows))]
+        points = rng.random((len(rows), 3, 3)).astype(np.float32)
         found = Detections(
-            xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, labels=(label,), track_id=ids
-        )
+            xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, labels=(label,), track_id=ids,
+            masks=tuple(masks) if outlined else None, keypoints=points if pointed else None,
+        )  # fmt: skip
     times = StageTimes(preprocess_ns=nanoseconds, decode_ns=nanoseconds // 7)
     content = check(composer().result(frame(origin=origin), found, times, model=MODEL, state="live", dropped=0))
     payload = messages.ResultPayload(
@@ -245,3 +268,53 @@ def test_the_asyncapi_document_holds_every_payload():
     assert names == {f"edgevision/{kind}/1" for kind in messages.PAYLOADS}
     for channel in document["channels"].values():
         assert set(re.findall(r"\{(\w+)\}", channel["address"])) == set(channel["parameters"])
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 12), st.integers(0, 12)),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_a_mask_is_what_pycocotools_reads(seed, filled, place, beside):
+    coco = pytest.importorskip("pycocotools.mask")
+    left, top, w, h = place
+    rng = np.random.default_rng(seed)
+    size = (max(1, left + w + beside[0]), max(1, top + h + beside[1]))
+    mask = mask_of(rng.random((h, w)) < filled, left=left, top=top, frame_size=size)
+    (item,) = mask_items([mask])
+    assert item is not None
+    np.testing.assert_array_equal(decode(item), painted(mask))
+    assert item.counts == coco.encode(np.asfortranarray(painted(mask)))["counts"].decode()
+
+
+def test_masks_get_coarser_until_they_fit_and_are_null_where_nothing_helps():
+    rng = np.random.default_rng(0)
+    noise = mask_of(rng.random((301, 203)) < 0.5, left=7, top=5, frame_size=(640, 481))
+    square = mask_of(np.ones((50, 50)), left=100, top=100, frame_size=(640, 481))
+    for most, step in ((100_000, 1), (20_000, 2), (6_000, 4), (1_500, 8)):
+        items = mask_items([noise, None, square], max_bytes=most)
+        assert items[1] is None
+        assert sum(len(item.counts) for item in items if item) <= most
+        for item, mask in ((items[0], noise), (items[2], square)):
+            assert item is not None
+            assert item.size == (-(-481 // step), -(-640 // step))
+            read = decode(item)
+            np.testing.assert_array_equal(read, painted(mask)[::step, ::step])
+    dot = mask_of([[1]], left=101, top=100, frame_size=(640, 481))
+    items = mask_items([noise, dot], max_bytes=6_000)
+    assert items[0] is not None
+    assert items[1] is None  # it is there, which an empty mask would deny
+    assert mask_items([noise, square], max_bytes=0) == [None, None]
+
+
+def test_a_result_with_a_hundred_noisy_masks_stays_small():
+    rng = np.random.default_rng(0)
+    masks = tuple(mask_of(rng.random((400, 600)) < 0.5, left=10, top=10) for _ in range(100))
+    found = Detections(
+        xyxy=np.tile(np.array([10, 10, 610, 410], np.float32), (100, 1)), confidence=np.ones(100, np.float32),
+        class_id=np.zeros(100, np.int32), masks=masks,
+    )  # fmt: skip
+    message = composer().result(frame(), found, StageTimes(), model=MODEL, state="live", dropped=0)
+    assert len(message.payload) < 65536 * 1.6  # masks and all else; a backslash counts twice
+    assert all(item["mask"]["size"] < [480, 640] for item in check(message)["detections"])

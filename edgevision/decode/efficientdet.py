@@ -116,9 +116,9 @@ class _Side(Channels):
         super().__init__("efficientdet", role, spec, "channels_last")
         self._per_cell = per_cell
 
-    def view(self, tensors: Tensors) -> NDArray[Any]:
+    def whole(self, tensors: Tensors) -> NDArray[Any]:
         """(anchors, channels): cell by cell, and in each cell anchor by anchor; no copy."""
-        cells = super().view(tensors)
+        cells = super().whole(tensors)
         return cells.reshape(len(cells) * self._per_cell, -1)
 
 

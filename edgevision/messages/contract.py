@@ -25,6 +25,8 @@ Milliseconds = Annotated[float, Field(ge=0)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Box = tuple[float, float, float, float]
+Keypoint = tuple[float, float, Confidence]
+"""x, y in pixels of the camera's picture, and how sure the model is that it shows there."""
 
 WILL_SEQ = 0
 """The last will is lodged before anything is sent and spoken by the broker: it stands outside the count, which begins at 1."""
@@ -91,6 +93,15 @@ class Envelope(_Payload):
     """True where the message could not be sent when it was made: it tells of the past."""
 
 
+class RleMask(_Payload):
+    """A mask as COCO's compressed run lengths: column by column, the lengths of runs of 0 and 1 by turns, from 0."""
+
+    size: tuple[int, int]
+    """Height, width of the mask; where they are less than the picture's, the mask was made coarser to stay small."""
+    counts: str
+    """As `pycocotools.mask.decode` reads it."""
+
+
 class DetectionItem(_Payload):
     """One object."""
 
@@ -100,6 +111,11 @@ class DetectionItem(_Payload):
     xyxy: Box
     """Left, top, right, bottom in pixels of the camera's picture."""
     track_id: int | None = None
+    mask: RleMask | None = None
+    """The object's pixels, where the model tells them. All masks of a result take 64 KiB at most: they are made coarser until
+    they do; one that would lose its last pixel by that is null."""
+    keypoints: list[Keypoint] | None = None
+    """Where the model tells them: always as many for one model, in its order."""
 
 
 class ClassificationItem(_Payload):
@@ -108,15 +124,6 @@ class ClassificationItem(_Payload):
     label: str
     class_id: int
     confidence: Confidence
-
-
-class RleMask(_Payload):
-    """A mask as COCO's compressed run lengths: column by column, the lengths of runs of 0 and 1 by turns, from 0."""
-
-    size: tuple[int, int]
-    """Height, width of the mask; where they are less than the picture's, the mask was made coarser to stay small."""
-    counts: str
-    """As `pycocotools.mask.decode` reads it."""
 
 
 class SegmentItem(_Payload):

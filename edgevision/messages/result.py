@@ -21,6 +21,7 @@ from edgevision.messages.contract import (
     ResultPayload,
     SegmentItem,
 )
+from edgevision.messages.masks import mask_items
 from edgevision.messages.segments import segment_items
 from edgevision.messages.times import timestamp
 from edgevision.types import Classifications, Detections, Embedding, Frame, Predictions, StageTimes, label_of
@@ -84,12 +85,13 @@ class ResultWriter:
     def _detections(self, found: Detections) -> str:
         # float32 does not print shortly as a double: four digits of confidence and hundredths of a pixel are what is meant.
         tracks = ["null"] * len(found) if found.track_id is None else found.track_id.tolist()
-        rows = zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy.tolist(), tracks, strict=True)
+        more = _more(found)
+        rows = zip(found.class_id.tolist(), found.confidence.tolist(), found.xyxy.tolist(), tracks, more, strict=True)
         return ",".join(
             [
                 f'{{"label":{self._label(found.labels, class_id)},"class_id":{class_id},"confidence":{confidence:.4f},'
-                f'"xyxy":[{left:.2f},{top:.2f},{right:.2f},{bottom:.2f}],"track_id":{track}}}'
-                for class_id, confidence, (left, top, right, bottom), track in rows
+                f'"xyxy":[{left:.2f},{top:.2f},{right:.2f},{bottom:.2f}],"track_id":{track},{rest}}}'
+                for class_id, confidence, (left, top, right, bottom), track, rest in rows
             ]
         )
 
@@ -107,6 +109,22 @@ class ResultWriter:
         if text is None:
             text = self._labels[class_id] = _text(label_of(labels, class_id))
         return text
+
+
+def _more(found: Detections) -> list[str]:
+    """Of each object, mask and keypoints, which most models do not tell."""
+    if found.masks is None and found.keypoints is None:
+        return ['"mask":null,"keypoints":null'] * len(found)
+    masks = ["null"] * len(found)
+    if found.masks is not None:
+        masks = ["null" if item is None else item.model_dump_json() for item in mask_items(found.masks)]
+    keypoints = ["null"] * len(found)
+    if found.keypoints is not None:
+        keypoints = [
+            f"[{','.join([f'[{x:.2f},{y:.2f},{sure:.4f}]' for x, y, sure in points])}]"
+            for points in found.keypoints.tolist()
+        ]
+    return [f'"mask":{mask},"keypoints":{points}' for mask, points in zip(masks, keypoints, strict=True)]
 
 
 def _text(value: str) -> str:
@@ -134,6 +152,8 @@ def prediction_items(
             predictions.confidence.tolist(),
             predictions.xyxy.tolist(),
             tracks,
+            [None] * len(predictions) if predictions.masks is None else mask_items(predictions.masks),
+            [None] * len(predictions) if predictions.keypoints is None else predictions.keypoints.tolist(),
             strict=True,
         )
         return [
@@ -143,8 +163,12 @@ def prediction_items(
                 confidence=round(confidence, 4),
                 xyxy=tuple(round(edge, 2) for edge in xyxy),
                 track_id=track,
+                mask=mask,
+                keypoints=None
+                if points is None
+                else [(round(x, 2), round(y, 2), round(sure, 4)) for x, y, sure in points],
             )
-            for class_id, confidence, xyxy, track in boxes
+            for class_id, confidence, xyxy, track, mask, points in boxes
         ]
     if isinstance(predictions, Classifications):
         rows = zip(predictions.class_id.tolist(), predictions.confidence.tolist(), strict=True)

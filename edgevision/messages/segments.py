@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.messages.contract import RleMask, SegmentItem
+from edgevision.messages.rle import compress
 from edgevision.types import UNSEEN, Segmentation, label_of
 
 MAX_MASK_BYTES = 65536
@@ -99,7 +100,7 @@ def _masks(class_map: NDArray[np.uint8], runs: dict[int, _Runs], max_bytes: int)
         # A run costs two counts of at least one byte: what cannot fit is not written out.
         if sum(2 * len(part.first) for part in parts.values()) > max_bytes:
             continue
-        texts = {class_id: _compress(_counts(part, coarse.size)) for class_id, part in parts.items()}
+        texts = {class_id: compress(_counts(part, coarse.size)) for class_id, part in parts.items()}
         if sum(map(len, texts.values())) <= max_bytes:
             size = (coarse.shape[0], coarse.shape[1])
             return {class_id: RleMask(size=size, counts=text) for class_id, text in texts.items()}
@@ -111,18 +112,3 @@ def _counts(runs: _Runs, total: int) -> NDArray[np.int64]:
     edges = np.stack((runs.first, runs.behind), axis=1).ravel()
     edges = np.append(edges, total) if edges[-1] != total else edges
     return np.diff(edges, prepend=0).astype(np.int64)
-
-
-def _compress(counts: NDArray[np.int64]) -> str:
-    """COCO's text of counts: from the fourth on each less the one two before; five bits a character, lowest first, plus 48."""
-    rest = counts.copy()
-    rest[3:] -= counts[1:-2]
-    characters = np.zeros((len(rest), 7), np.uint8)  # 35 bits hold every difference of 32-bit lengths
-    going_on = np.ones(len(rest), np.bool_)
-    for column in range(characters.shape[1]):
-        bits = rest & 31
-        rest >>= 5
-        more = np.where(bits & 16, rest != -1, rest != 0)
-        characters[:, column] = np.where(going_on, (bits | (more << 5)) + 48, 0)
-        going_on &= more
-    return characters[characters > 0].tobytes().decode("ascii")

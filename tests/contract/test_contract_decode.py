@@ -35,6 +35,10 @@ OUTPUTS: dict[str, dict[str, tuple[int, ...]]] = {
         "scores_8": (1, 32, 7), "scores_16": (1, 8, 7), "scores_32": (1, 2, 7), "scores_64": (1, 1, 7),
         "boxes_8": (1, 32, 32), "boxes_16": (1, 8, 32), "boxes_32": (1, 2, 32), "boxes_64": (1, 1, 32),
     },
+    "yolov5": {"predictions": (1, 126, 5 + 7)},
+    "yolov10": {"predictions": (1, 30, 6)},
+    "yolov8_seg": {"predictions": (1, 4 + 7 + 5, 42), "prototypes": (1, 5, 8, 16)},
+    "yolov8_pose": {"predictions": (1, 4 + 7 + 17 * 3, 42)},
     "yolov8": {"predictions": (1, 4 + 7, 42)},
     "ssd": {"boxes": (1, 6, 4), "classes": (1, 6), "scores": (1, 6), "count": (1,)},
 }  # fmt: skip
@@ -111,6 +115,16 @@ def test_predictions_are_sound_whatever_the_model_says(name, seed, confidence):
         assert len(found) <= 5
         assert found.xyxy.shape == (len(found), 4)
         assert found.xyxy.dtype == np.float32
+        if found.masks is not None:
+            assert len(found.masks) == len(found)
+            for mask in found.masks:
+                assert mask is not None
+                assert mask.pixels.dtype == np.bool_
+                assert mask.frame_size == (200, 100)
+        if found.keypoints is not None:
+            assert found.keypoints.shape[0] == len(found)
+            assert found.keypoints.dtype == np.float32
+            assert np.isfinite(found.keypoints).all()
         left, top, right, bottom = found.xyxy.T
         assert ((left >= 10) & (top >= 20) & (right <= 170) & (bottom <= 90) & (right > left) & (bottom > top)).all()
     else:

@@ -26,9 +26,30 @@ FAMILIES = {
     "yolov8_raw": "yolov8",
     "yolo11_split": "yolov8",
     "yolo26_split": "yolov8",
+    "yolov5": "yolov5",
+    "yolov5_multi_label": "yolov5",
+    "yolov5_grids": "yolov5",
+    "yolov5_maps": "yolov5",
+    "yolov10": "yolov10",
+    "yolo26": "yolov10",
+    "yolov8_seg": "yolov8_seg",
+    "yolov8_seg_grids": "yolov8_seg",
+    "yolo26_seg": "yolov8_seg",
+    "yolov8_pose": "yolov8_pose",
+    "yolo26_pose": "yolov8_pose",
 }
 # In the others boxes in pixels and scores are one tensor, for which eight bits have no room.
-EIGHT_BITS = ["nanodet", "nanodet_plus", "picodet", "yolov8_normalised", "yolov8_grids", "yolov8_raw", "yolo11_split"]
+EIGHT_BITS = [
+    "nanodet",
+    "nanodet_plus",
+    "picodet",
+    "yolov8_normalised",
+    "yolov8_grids",
+    "yolov8_raw",
+    "yolo11_split",
+    "yolov5_grids",
+    "yolov5_maps",
+]
 
 
 @dataclass(frozen=True)
@@ -70,11 +91,22 @@ def make(family, golden, *, specs=None, **context):
     )
 
 
+def paint(mask):
+    """A mask in the whole frame, (H, W)."""
+    width, height = mask.frame_size
+    canvas = np.zeros((height, width), bool)
+    h, w = mask.pixels.shape
+    canvas[mask.top : mask.top + h, mask.left : mask.left + w] = mask.pixels
+    return canvas
+
+
 def by_confidence(expected, golden):
-    """The reference's boxes, clipped to the picture as results always are."""
+    """The reference's boxes, clipped to the picture as results always are; those that lie outside are none."""
     width, height = golden.settings["size"]
+    xyxy = expected["xyxy"].clip(0, (width, height, width, height))
     order = np.argsort(-expected["confidence"], kind="stable")
-    return expected["xyxy"][order].clip(0, (width, height, width, height)), order
+    order = order[(xyxy[order, 2:] > xyxy[order, :2]).all(axis=1)]
+    return xyxy[order], order
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -86,6 +118,18 @@ def test_the_reference_code_s_own_result(name):
     np.testing.assert_allclose(found.confidence, golden.expected["confidence"][order], atol=1e-5)
     np.testing.assert_array_equal(found.class_id, golden.expected["class_id"][order])
     np.testing.assert_allclose(found.xyxy, xyxy, atol=2e-3)
+    if "keypoints" in golden.expected:
+        # The reference does not clip them before they are in the picture's pixels.
+        width, height = golden.settings["size"]
+        expected = golden.expected["keypoints"][order].clip(0, (width, height, 1))
+        np.testing.assert_allclose(found.keypoints, expected, atol=2e-3)
+    if "masks" in golden.expected:
+        width, height = golden.settings["size"]
+        expected = np.unpackbits(golden.expected["masks"], axis=2, count=width)[order].astype(bool)
+        painted = np.stack([paint(mask) for mask in found.masks])
+        assert expected.any(axis=(1, 2)).mean() > 0.8
+        # A sum of 0 but for its last digit may fall on either side.
+        assert (painted != expected).mean() < 1e-4
 
 
 @pytest.mark.parametrize("name", EIGHT_BITS)
