@@ -1,8 +1,8 @@
 """One heap, whose unused pages go back to the machine: a daemon that runs for years must not hoard.
 
-A reload loads a model beside the one whose place it takes. glibc gives each thread an arena of its own, and keeps the
-peaks of them all: a daemon of 77 MB held 127 after twenty reloads; with the pages given back 86; with one arena besides 73, as
-at the start. Small pieces come from each thread's own cache and Python's allocator, pictures from the kernel or shared memory, so
+A reload loads a model beside the one whose place it takes. glibc gives each thread an arena of its own, and keeps the peaks of
+them all: a daemon of 77 MB held 127 after twenty reloads; with the pages given back 86; with one arena besides 73, as at the
+start. Small pieces come from each thread's own cache and Python's allocator, pictures from the kernel or shared memory, so
 threads seldom meet in it.
 """
 
