@@ -369,10 +369,10 @@ def main() -> None:
             (Path(folder) / "broker").mkdir()
             with Mosquitto(binary, Path(folder) / "broker", settings=KEEPS, persistent=True) as broker:
                 results[name] = PARTS[name](Path(folder), broker, arguments)
-        print(name, json.dumps(results[name], indent=1))
-    results["load_average_after"] = load_average()
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        print(name, json.dumps(results[name], indent=1), flush=True)
+        results["load_average_after"] = load_average()
+        if arguments.json is not None:  # after each: one that fails takes nothing of the others along
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

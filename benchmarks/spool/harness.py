@@ -57,12 +57,12 @@ class Publisher:
         self._process.stdin.close()
         self._end()
 
-    def wait(self) -> None:
+    def wait(self, timeout_s: float = 900.0) -> None:
         """Wait until it has ended by itself."""
-        self._end()
+        self._end(timeout_s)
 
-    def _end(self) -> None:
-        self._process.wait(120)
+    def _end(self, timeout_s: float = 120.0) -> None:
+        self._process.wait(timeout_s)
         self._reader.join()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None

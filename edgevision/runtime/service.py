@@ -24,10 +24,10 @@ from edgevision.runtime.changes import Changes, compare
 from edgevision.runtime.crashes import GOOD_AFTER_S, CrashJournal, SafeMode
 from edgevision.runtime.device import Device
 from edgevision.runtime.group import ModelGroup, sections_of
+from edgevision.runtime.heap import give_memory_back, keep_one_heap
 from edgevision.runtime.loading import Loaded, Loader
 from edgevision.runtime.progress import Board, Stuck
 from edgevision.runtime.systemd import Notifier
-from edgevision.runtime.trim import give_memory_back
 from edgevision.runtime.watchman import Watchman
 from edgevision.runtime.worker import Station
 
@@ -104,6 +104,7 @@ class Service:
         """
         # OpenCV's own threads cost more than they give on pictures of a camera's size, and would compete with inference.
         cv2.setNumThreads(1)
+        keep_one_heap()
         self._main.enter("the start", limit_s=self._config.supervision.start_deadline_s)
         self._watchman.start()
         try:
@@ -117,6 +118,7 @@ class Service:
             raise
         if self._journal is not None:
             self._journal.running()
+        give_memory_back()  # what loading a model took, beside what it takes
         self._main.enter("supervision")
         self._notifier.ready()
 
