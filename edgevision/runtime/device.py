@@ -16,7 +16,7 @@ from edgevision.pipeline import Model
 from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.progress import Board
-from edgevision.runtime.sinks import sink_alarms, sink_telemetry
+from edgevision.runtime.sinks import CertificateAlarm, sink_alarms, sink_telemetry, sink_troubles
 from edgevision.runtime.tally import Tally
 from edgevision.runtime.wall_clock import clock_synchronised
 from edgevision.types import Event, Message
@@ -58,6 +58,7 @@ class Device:
         self._clock = clock
         self._board = board
         self._alarms: tuple[str, ...] = ()
+        self._certificate = CertificateAlarm(clock)
         self._since_ns = clock.time_ns()
         self._meter = ProcessMeter(clock)
         self._telemetry_at_ns = clock.monotonic_ns()
@@ -69,6 +70,7 @@ class Device:
             EdgevisionError: one cannot be made.
         """
         self._config = config
+        self._certificate = CertificateAlarm(self._clock)
         self.composer.deliveries = config.mqtt.deliveries if config.mqtt else Deliveries()
         own = self.sinks.keys() - self._extra
         wanted = {"mqtt": None if "mqtt" in own else config.mqtt, "sinks": [] if own - {"mqtt"} else config.sinks}
@@ -113,11 +115,23 @@ class Device:
             self.publish(self._status())
 
     def check_alarms(self) -> None:
-        """A disk that fails is told on the device's status, and so is its return."""
-        alarms = sink_alarms(self.sinks)
-        if alarms != self._alarms:
-            self._alarms = alarms
-            self.announce(self.state, self.reason)
+        """A disk that fails, or a certificate that ends, is told on the device's status, and so is its return."""
+        alarms = sink_alarms(self.sinks) + self._certificate.look(self._config.mqtt)
+        if alarms == self._alarms:
+            return
+        for alarm in alarms:
+            if alarm not in self._alarms:
+                _log.warning("alarm", extra={"fields": {"alarm": alarm}})
+        for alarm in self._alarms:
+            if alarm not in alarms:
+                _log.info("alarm has ended", extra={"fields": {"alarm": alarm}})
+        self._alarms = alarms
+        self.announce(self.state, self.reason)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps the device from being well, in words: alarms, and sinks that deliver nothing."""
+        return [*self._alarms, *sink_troubles(self.sinks)]
 
     def left_out(self, camera: str, rules: Iterable[str]) -> None:
         """A camera that safe mode leaves out says so: nobody looks, and its rules' answers are unknown."""
