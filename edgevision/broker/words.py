@@ -58,8 +58,21 @@ def thrown_out(where: str, reason: str, client_id: str) -> str:
     return f"the broker at {where} {words.format(client_id=client_id)}"
 
 
-def closed_unanswered(where: str, *, tls: bool, detail: str) -> str:
-    """The connection was closed before any answer to CONNECT; `detail` is what the socket said."""
+def not_taken(where: str, topic: str, reason: str, username: str | None) -> str:
+    """The broker refused a message; `reason` is MQTT's own name for it."""
+    if reason == "Not authorized":
+        who = "us" if username is None else f"user {username!r}"
+        return (
+            f"the broker at {where} does not let {who} publish on {topic!r}, and the message is lost: check its access rules, "
+            "and that device and mqtt.topic are this box's own"
+        )
+    return f"the broker at {where} does not take {topic!r}: {reason}"
+
+
+def closed_unanswered(where: str, *, tls: bool, detail: str, own: str = "") -> str:
+    """The connection was closed before any answer to CONNECT; `detail` is what the socket said, `own` what is wrong with us."""
+    if own:
+        return f"the broker at {where} closed the connection, and {own}"
     if "CERTIFICATE_REQUIRED" in detail or "HANDSHAKE_FAILURE" in detail:
         return f"the broker at {where} wants a client certificate: set tls.cert_file and tls.key_file"
     if "ALERT" in detail and ("UNKNOWN_CA" in detail or "CERTIFICATE" in detail or "DECRYPT_ERROR" in detail):
@@ -98,10 +111,13 @@ def lost_early(where: str, client_id: str) -> str:
     return f"connection to {where} lost at once: does another client use the client_id {client_id!r}?"
 
 
-def unreachable(error: OSError, *, host: str, where: str, timeout_s: float, trusted: str | None) -> str:
-    """The connection could not be made; `trusted` says whose certificates we accept, None is without TLS."""
+def unreachable(error: OSError, *, host: str, where: str, timeout_s: float, trusted: str | None, own: str = "") -> str:
+    """The connection could not be made.
+
+    `trusted` says whose certificates we accept, None is without TLS; `own` is what is wrong with our own certificate.
+    """
     if trusted is not None and isinstance(error, (ssl.SSLError, ConnectionResetError, BrokenPipeError)):
-        return _no_tls(error, where=where, trusted=trusted)
+        return _no_tls(error, where=where, trusted=trusted, own=own)
     if isinstance(error, socket.gaierror):
         return f"host {host!r} is not known: check host and the network's DNS ({error.strerror})"
     if isinstance(error, ConnectionRefusedError):
@@ -113,7 +129,7 @@ def unreachable(error: OSError, *, host: str, where: str, timeout_s: float, trus
     return f"cannot connect to {where}: {error.strerror or error}"
 
 
-def _no_tls(error: OSError, *, where: str, trusted: str) -> str:
+def _no_tls(error: OSError, *, where: str, trusted: str, own: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _untrusted(error, where=where, trusted=trusted)
     reason = (isinstance(error, ssl.SSLError) and error.reason) or str(error).upper()
@@ -123,7 +139,7 @@ def _no_tls(error: OSError, *, where: str, trusted: str) -> str:
     if isinstance(error, closed) or "EOF" in reason:
         return f"{where} closed the connection during the TLS handshake: is it a TLS port?"
     if "ALERT" in reason:
-        return closed_unanswered(where, tls=True, detail=reason)
+        return closed_unanswered(where, tls=True, detail=reason, own=own)
     return f"TLS with {where} failed: {reason.lower().replace('_', ' ')}"
 
 

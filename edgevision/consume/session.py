@@ -17,6 +17,7 @@ from edgevision.broker import words
 from edgevision.broker.client import GARBAGE, LastError, Version, make_client
 from edgevision.clock import Clock
 from edgevision.errors import PublishError
+from edgevision.publish._certificate import certificate_problem
 from edgevision.publish.mqtt import Options
 
 _STEP_S = 0.2
@@ -106,7 +107,12 @@ class Session:
             trusted = None if broker.tls is None else str(broker.tls.ca_file or "an authority this system trusts")
             raise PublishError(
                 words.unreachable(
-                    error, host=broker.host, where=broker.where, timeout_s=broker.connect_timeout_s, trusted=trusted
+                    error,
+                    host=broker.host,
+                    where=broker.where,
+                    timeout_s=broker.connect_timeout_s,
+                    trusted=trusted,
+                    own=self._own(),
                 )
             ) from error
         except UnicodeError as error:
@@ -133,15 +139,18 @@ class Session:
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
             if self.welcomed:
                 raise PublishError(words.lost(where))
-            tls = self._broker.tls is not None
-            raise ConnectError(
-                words.closed_unanswered(where, tls=tls, detail=self._errors.text.upper()), unanswered=True
-            )
+            tls, detail = self._broker.tls is not None, self._errors.text.upper()
+            text = words.closed_unanswered(where, tls=tls, detail=detail, own=self._own())
+            raise ConnectError(text, unanswered=True)
         if not self.subscribed and self._clock.monotonic_ns() > self._answer_by_ns:
             limit_s = self._broker.connect_timeout_s
             if not self.welcomed:
                 raise ConnectError(words.silent(where, limit_s), unanswered=True)
             raise PublishError(f"the broker at {where} does not answer our subscription within {limit_s:g} s")
+
+    def _own(self) -> str:
+        tls = self._broker.tls
+        return "" if tls is None else certificate_problem(tls.cert_file, self._clock.time_ns())
 
     def ack(self, message: MQTTMessage) -> None:
         """The broker need not keep it any longer."""

@@ -6,6 +6,7 @@ know. Nothing here writes.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -56,11 +57,8 @@ def wanted_files(
         UsageError: the service could not see the program.
         StateError: a file cannot be read.
     """
-    if root == Path("/") and any(program.is_relative_to(hidden) for hidden in _HIDDEN):
-        raise UsageError(
-            f"{program}: the service cannot see programs in {', '.join(_HIDDEN)}: install edgevision in a place of its own, "
-            "such as python3 -m venv /opt/edgevision"
-        )
+    if root == Path("/"):
+        _check_seen(program)
     for name, place in PLACES.items():
         text = _read(shipped_dir("systemd") / name).decode().replace(_PACKAGED_PROGRAM, str(program))
         if systemd_version is not None and systemd_version < 254:
@@ -71,6 +69,27 @@ def wanted_files(
         yield Wanted(path=root / place, content=text.encode())
     source = config or shipped_dir("deploy") / "edgevision.yaml"
     yield Wanted(path=root / CONFIG_PLACE, content=_read(source), mode=0o640, is_config=True)
+
+
+def _check_seen(program: Path) -> None:
+    hidden = tuple(map(Path, _HIDDEN))
+    for path in (program, program.resolve(), _interpreter(program)):
+        if path is not None and any(path.is_relative_to(folder) for folder in hidden):
+            runs = "" if path == program else f" needs {path}, and"
+            raise UsageError(
+                f"{program}:{runs} the service cannot see programs in {', '.join(_HIDDEN)}: install edgevision in a place of "
+                "its own, with the system's Python: /usr/bin/python3 -m venv /opt/edgevision"
+            )
+
+
+def _interpreter(program: Path) -> Path | None:
+    """What `#!` names, after all links: the Python of a virtual environment is often one to somebody's home."""
+    try:
+        with program.open("rb") as stream:
+            line = stream.readline(4096)
+    except OSError:
+        return None  # who starts it will say so
+    return Path(os.fsdecode(line[2:].split()[0])).resolve() if line.startswith(b"#!") and line[2:].split() else None
 
 
 def this_program() -> Path:

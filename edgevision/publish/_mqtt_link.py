@@ -24,6 +24,7 @@ from edgevision.broker import words
 from edgevision.broker.client import GARBAGE, LastError, Version, make_client
 from edgevision.clock import Clock
 from edgevision.errors import PublishError
+from edgevision.publish._certificate import certificate_problem
 from edgevision.publish._mqtt_client import PropertiesMaker, packet_bytes
 from edgevision.publish._queue import Entry
 from edgevision.publish._spool_memory import Spooled
@@ -133,7 +134,9 @@ class Link:
                 ca_file = options.tls.ca_file
                 trusted = "an authority this system trusts" if ca_file is None else f"tls.ca_file {ca_file}"
             raise LinkError(
-                words.unreachable(error, host=options.host, where=self.where, timeout_s=timeout_s, trusted=trusted)
+                words.unreachable(
+                    error, host=options.host, where=self.where, timeout_s=timeout_s, trusted=trusted, own=self._own()
+                )
             ) from error
         except UnicodeError as error:
             raise LinkError(f"host {options.host!r} is not a valid name: check host") from error
@@ -293,6 +296,11 @@ class Link:
                 f"the broker at {self.where} has acknowledged nothing for {stuck_s:.0f} s: connection given up"
             )
 
+    def _own(self) -> str:
+        """What is wrong with our certificate; empty where nothing is."""
+        tls = self._options.tls
+        return "" if tls is None else certificate_problem(tls.cert_file, self._clock.time_ns())
+
     def _end(self) -> LinkError:
         """Why paho closed the socket."""
         if self._connack is not None and self._connack.is_failure:
@@ -306,9 +314,8 @@ class Link:
         if self._garbled:
             return LinkError(words.not_mqtt(self.where))
         if self._connack is None:
-            text = words.closed_unanswered(
-                self.where, tls=self._options.tls is not None, detail=self._last_error.text.upper()
-            )
+            tls, detail = self._options.tls is not None, self._last_error.text.upper()
+            text = words.closed_unanswered(self.where, tls=tls, detail=detail, own=self._own())
             return LinkError(text, unanswered=True)
         if self._clock.monotonic_ns() - self._up_ns < _EARLY_NS:
             return LinkError(words.lost_early(self.where, self._client_id))

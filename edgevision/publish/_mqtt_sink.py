@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 
 from edgevision.messages import mark_historical
+from edgevision.publish import _mqtt_words as words
 from edgevision.publish._mqtt_link import Link, LinkError, Ticket
 from edgevision.publish._mqtt_version import VersionChoice
 from edgevision.publish._mqtt_waiting import Waiting
@@ -320,7 +321,7 @@ class MqttSink:
 
     def _settled(self, message: Message, entry: Ticket, refusal: str | None) -> None:
         if refusal is not None:
-            self._report.trouble(f"the broker at {self._where} does not take {message.topic[:200]!r}: {refusal}")
+            self._report.trouble(words.not_taken(self._where, message.topic[:200], refusal, self._options.username))
         self._waiting.settle(entry, None if refusal is None else "refused")
 
     def _has_time(self) -> bool:

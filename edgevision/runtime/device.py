@@ -17,7 +17,7 @@ from edgevision.pipeline import Model, execution_of
 from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.progress import Board
-from edgevision.runtime.sinks import sink_alarms, sink_telemetry
+from edgevision.runtime.sinks import CertificateAlarm, sink_alarms, sink_telemetry, sink_troubles
 from edgevision.runtime.tally import Tally
 from edgevision.runtime.wall_clock import clock_synchronised
 from edgevision.types import Event, Message
@@ -62,6 +62,7 @@ class Device:
         self._board = board
         self._alarms: tuple[str, ...] = ()
         self._executions: dict[str, Execution | None] = {}
+        self._certificate = CertificateAlarm(clock)
         self._since_ns = clock.time_ns()
         self._meter = ProcessMeter(clock)
         self._telemetry_at_ns = clock.monotonic_ns()
@@ -73,6 +74,7 @@ class Device:
             EdgevisionError: one cannot be made.
         """
         self._config = config
+        self._certificate = CertificateAlarm(self._clock)
         self.composer.deliveries = config.mqtt.deliveries if config.mqtt else Deliveries()
         own = self.sinks.keys() - self._extra
         wanted = {"mqtt": None if "mqtt" in own else config.mqtt, "sinks": [] if own - {"mqtt"} else config.sinks}
@@ -120,12 +122,26 @@ class Device:
     def check_alarms(self) -> None:
         """Tell on the device's status what changed and a person should see.
 
-        A disk that fails or is well again, a model that is left out, an engine that is being built or has taken over.
+        A disk that fails, a certificate that ends, a model that is left out, an engine that is being built or has taken over,
+        and its return to what it was.
         """
-        alarms = (*sink_alarms(self.sinks), *(f"model {name} is left out: {why}" for name, why in self.refused.items()))
-        if alarms != self._alarms or self._where_models_run() != self._executions:
-            self._alarms = alarms
-            self.announce(self.state, self.reason)
+        left_out = tuple(f"model {name} is left out: {why}" for name, why in self.refused.items())
+        alarms = sink_alarms(self.sinks) + self._certificate.look(self._config.mqtt) + left_out
+        if alarms == self._alarms and self._where_models_run() == self._executions:
+            return
+        for alarm in alarms:
+            if alarm not in self._alarms:
+                _log.warning("alarm", extra={"fields": {"alarm": alarm}})
+        for alarm in self._alarms:
+            if alarm not in alarms:
+                _log.info("alarm has ended", extra={"fields": {"alarm": alarm}})
+        self._alarms = alarms
+        self.announce(self.state, self.reason)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps the device from being well, in words: alarms, and sinks that deliver nothing."""
+        return [*self._alarms, *sink_troubles(self.sinks)]
 
     def _where_models_run(self) -> dict[str, Execution | None]:
         return {name: execution_of(model) for name, model in self.models.items()}

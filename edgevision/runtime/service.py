@@ -228,6 +228,7 @@ class Service:
         if states:
             words.append(f"{states.count('live')} of {len(states)} cameras live")
         words += [f"safe mode {self._safe_mode.reason}"] if self._safe_mode.parts else []
+        words += self._device.troubles
         self._notifier.status("; ".join(words))
         lasted_s = (self._clock.monotonic_ns() - self._started_ns) / 1e9
         if self._journal is not None and not self._told_good and lasted_s > GOOD_AFTER_S:

@@ -10,6 +10,7 @@ import pytest
 
 from edgevision.environment import shipped_dir
 from edgevision.errors import StateError, UsageError
+from edgevision.installation import files
 from edgevision.installation.files import PLACES, wanted_files
 from edgevision.installation.steps import Hand, systemd_version
 
@@ -115,6 +116,28 @@ def test_not_root_and_no_systemd_are_said_first(monkeypatch):
 def test_a_program_that_the_service_could_not_see_is_refused():
     with pytest.raises(UsageError, match="/opt/edgevision"):
         list(wanted_files(Path("/"), program=Path("/home/me/venv/bin/edgevision"), systemd_version=252))
+
+
+@pytest.mark.parametrize("how", ["link", "interpreter", "linked interpreter"])
+def test_so_is_one_whose_python_it_could_not_see(tmp_path, monkeypatch, how):
+    monkeypatch.setattr(files, "_HIDDEN", (str(tmp_path / "home"),))
+    home, opt = tmp_path / "home", tmp_path / "opt"
+    home.mkdir()
+    opt.mkdir()
+    (home / "python3").write_text("")
+    (opt / "python3").symlink_to(home / "python3")
+    program = opt / "edgevision"
+    if how == "link":
+        program.symlink_to(home / "python3")
+    else:
+        program.write_text(f"#!{home if how == 'interpreter' else opt}/python3 -E\nimport edgevision\n")
+    with pytest.raises(
+        UsageError, match=f"{program}: needs {home}/python3, and the service cannot see .*/usr/bin/python3 -m"
+    ):
+        list(wanted_files(Path("/"), program=program, systemd_version=252))
+    program.unlink()
+    program.write_text("#!/bin/sh\n")
+    assert list(wanted_files(Path("/"), program=program, systemd_version=252))
 
 
 def test_a_step_that_fails_is_one_line_and_may_be_allowed_to(tmp_path):

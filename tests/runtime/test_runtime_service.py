@@ -260,6 +260,22 @@ def test_a_camera_that_never_shows_anything_has_rules_without_an_answer():
     assert all(message.durable for message in kept.messages if message.topic.endswith("/events"))
 
 
+def test_a_camera_that_safe_mode_leaves_out_has_rules_without_an_answer():
+    rules = [{"type": "presence", "label": "espresso", "name": name} for name in ("one", "two")]
+    sink = create_memory(MemoryOptions(), SinkContext(device="box"))
+    left_out = SafeMode(parts=("camera:b",), reason="without camera b")
+    service = Service(make([camera(), camera("b", rules=rules)]), extra_sinks={"kept": sink}, safe_mode=left_out)
+    service.start()
+    service.stop()
+    kept = Kept(sink)
+    assert [(status["camera_state"], status["reason"]) for status in kept.of("b/status")] == [
+        ("off", "safe mode: without camera b")
+    ]
+    assert [(event["kind"], event["rule"], event["reason"], event["model"]) for event in kept.of("b/events")] == [
+        ("unknown", name, "safe mode: without camera b", None) for name in ("one", "two")
+    ]
+
+
 def test_roi_rotation_and_flip_reach_the_result():
     one = camera(
         source={"type": "images", "path": str(PHOTOS / "coffee.jpg")},
