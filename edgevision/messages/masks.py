@@ -67,13 +67,15 @@ def _coarse_counts(mask: Mask, step: int) -> NDArray[np.int64] | None:
 
 def _counts(pixels: NDArray[np.bool_], left: int, top: int, height: int, total: int) -> NDArray[np.int64]:
     """Lengths of runs of 0 and 1 by turns; the first is of 0 and may have no length, the last has some."""
-    columns = np.zeros((pixels.shape[1], pixels.shape[0] + 2), np.int8)
-    columns[:, 1:-1] = pixels.T
-    change = np.diff(columns, axis=1)
-    column, row = (change == 1).nonzero()
-    first = (column + left) * height + row + top
-    column, row = (change == -1).nonzero()
-    behind = (column + left) * height + row + top
+    # Column by column, a 0 behind each: every run ends in its own column.
+    columns = np.zeros((pixels.shape[1], pixels.shape[0] + 1), np.bool_)
+    columns[:, :-1] = pixels.T
+    flat = columns.reshape(-1)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat.size and flat[0]:
+        changes = np.append(0, changes)
+    column, row = np.divmod(changes, columns.shape[1])
+    first, behind = ((column + left) * height + row + top).reshape(-1, 2).T
     # A run that reaches the bottom of one column and goes on at the top of the next is one.
     apart = first[1:] != behind[:-1]
     first, behind = np.append(first[:1], first[1:][apart]), np.append(behind[:-1][apart], behind[-1:])

@@ -21,4 +21,6 @@ def compress(counts: NDArray[np.int64]) -> str:
         more = np.where(bits & 16, rest != -1, rest != 0)
         characters[:, column] = np.where(going_on, (bits | (more << 5)) + 48, 0)
         going_on &= more
+        if not going_on.any():
+            break
     return characters[characters > 0].tobytes().decode("ascii")

@@ -12,8 +12,8 @@ import math
 import threading
 from collections.abc import Callable
 
+from edgevision.broker import words
 from edgevision.messages import mark_historical
-from edgevision.publish import _mqtt_words as words
 from edgevision.publish._mqtt_link import Link, LinkError, Ticket
 from edgevision.publish._mqtt_version import VersionChoice
 from edgevision.publish._mqtt_waiting import Waiting

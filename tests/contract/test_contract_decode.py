@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,7 +138,12 @@ def vars_of(found):
     if isinstance(found, Segmentation):
         return {"class_map": found.class_map}
     if isinstance(found, Detections):
-        return {"xyxy": found.xyxy, "confidence": found.confidence, "class_id": found.class_id}
+        more: dict[str, Any] = {
+            f"mask {row}": mask.pixels for row, mask in enumerate(found.masks or ()) if mask is not None
+        }
+        if found.keypoints is not None:
+            more["keypoints"] = found.keypoints
+        return {"xyxy": found.xyxy, "confidence": found.confidence, "class_id": found.class_id, **more}
     assert isinstance(found, Classifications)
     return {"confidence": found.confidence, "class_id": found.class_id}
 
