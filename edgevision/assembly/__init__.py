@@ -9,13 +9,16 @@ from edgevision.assembly.building import ModelSettings
 from edgevision.assembly.cameras import SourceMaker, make_scene, make_sinks, make_source, settings_for, stall_after_s
 from edgevision.assembly.identify import Described, describe, identify
 from edgevision.assembly.models import choose_backend, load_model
+from edgevision.assembly.suggest import Suggested, described_already, suggest
 
 __all__ = [
     "Described",
     "ModelSettings",
     "SourceMaker",
+    "Suggested",
     "choose_backend",
     "describe",
+    "described_already",
     "identify",
     "load_model",
     "make_scene",
@@ -23,4 +26,5 @@ __all__ = [
     "make_source",
     "settings_for",
     "stall_after_s",
+    "suggest",
 ]
