@@ -31,8 +31,25 @@ _NONE = (np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32))
 class Channels:
     """Some of the channels of one output, cell by cell, whatever its layout and the shape of its grid."""
 
-    def __init__(self, family: str, role: str, spec: TensorSpec, layout: Layout, part: slice = slice(None)) -> None:
+    def __init__(
+        self,
+        family: str,
+        role: str,
+        spec: TensorSpec,
+        layout: Layout,
+        part: slice = slice(None),
+        *,
+        expect: int | None = None,
+    ) -> None:
         """Take `part` of the channels.
+
+        Args:
+            family: for messages.
+            role: for messages.
+            spec: the output.
+            layout: where its channels are.
+            part: which of them.
+            expect: how many there are in all, for a model that leaves it open until it runs; None where nobody knows.
 
         Raises:
             ModelError: the output has no axes for channels and cells.
@@ -49,22 +66,39 @@ class Channels:
         self.spec = spec
         self.first = layout == "channels_first"
         self._batched = dimensions > 2
-        self._part = part
+        self.part = part
+        self._open = channel_count(spec, layout) == -1
+        self._expect = expect
+        self._told = f"decoder {family}: output {spec.name!r} ({role})"
 
     def view(self, tensors: Tensors) -> NDArray[Any]:
         """(channels, cells) or (cells, channels), as they lie; no copy."""
-        tensor = tensors[self.spec.name]
+        whole = self.whole(tensors)
+        return whole[self.part] if self.first else whole[:, self.part]
+
+    def whole(self, tensors: Tensors) -> NDArray[Any]:
+        """`view` of all channels of the output, those of others too."""
+        tensor: NDArray[Any] = tensors[self.spec.name]
         if self._batched:
             tensor = tensor[0]
+        if self._open:
+            self._check(tensor.shape)
         if self.first:
-            return tensor.reshape(tensor.shape[0], -1)[self._part]
-        return tensor.reshape(-1, tensor.shape[-1])[:, self._part]
+            return tensor.reshape(tensor.shape[0], -1)
+        return tensor.reshape(-1, tensor.shape[-1])
 
     def take(self, tensors: Tensors, cells: NDArray[np.intp]) -> NDArray[np.float32]:
         """Real values of a few cells: (n, channels) float32."""
         view = self.view(tensors)
         values: NDArray[Any] = view.take(cells, axis=1).T if self.first else view.take(cells, axis=0)
         return self.real(values)
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        found = shape[0 if self.first else -1]
+        if self._expect is None and not range(found)[self.part]:
+            raise ModelError(f"{self._told} gave {found} channels, which leaves no room for a class")
+        if self._expect not in (None, found):
+            raise ModelError(f"{self._told} gave {found} channels; {self._expect} are needed")
 
     def real(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Real values of some of the tensor's."""
@@ -117,6 +151,10 @@ class ScoreFinder:
         )
         # numpy compares half floats one by one: widening all of them first takes a fifth of the time.
         self._half = spec.dtype == np.float16
+        # Of channels that come last: where the threshold is reached, and the parts of that which are no scores; kept between
+        # frames.
+        self._reached = np.empty((0, 0), np.bool_)
+        self._beside: tuple[NDArray[np.bool_], ...] = ()
 
     def __call__(self, tensors: Tensors) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
         """Cell, class and confidence of each candidate, (n,) each; a cell with a NaN among its scores is none.
@@ -124,7 +162,7 @@ class ScoreFinder:
         Raises:
             InferenceError: no cell has a number as its best score.
         """
-        scores = self._scores.view(tensors)
+        scores = self._scores.view(tensors) if self._scores.first else self._scores.whole(tensors)
         if self._half:
             scores = scores.astype(np.float32)
         cells, classes, values = self._along_channels(scores) if self._scores.first else self._along_cells(scores)
@@ -149,22 +187,34 @@ class ScoreFinder:
             return cells.take(place), classes, few[classes, place]
         return cells, few.argmax(axis=0), best.take(cells)
 
-    def _along_cells(self, scores: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
-        """Scores are (cells, classes): comparing all is quicker than looking for the best of each cell."""
-        # As bytes in a row: numpy finds few in many several times as quickly in one dimension as in two.
-        flat = (scores >= self._floor).reshape(-1).nonzero()[0]
+    def _along_cells(self, whole: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
+        """The tensor is (cells, channels): comparing all is quicker than looking for the best of each cell."""
+        scores = whole[:, self._scores.part]
+        if self._reached.shape != whole.shape:
+            self._reached = np.empty(whole.shape, np.bool_)
+            first, behind, _ = self._scores.part.indices(whole.shape[1])
+            self._beside = (self._reached[:, :first], self._reached[:, behind:])
+        # The tensor lies in a row, its part does not: other channels are compared too, and forgotten.
+        np.greater_equal(whole, self._floor, out=self._reached)
+        for others in self._beside:
+            others[:] = False
+        # numpy finds few in many several times as quickly in one dimension as in two.
+        flat = self._reached.reshape(-1).nonzero()[0]
         if not flat.size:
             # A maximum is NaN if anything is, and then it is worth looking where.
             if scores.size and np.isnan(scores.max()):
                 self._refuse_nan(scores.max(axis=1))
             return _NONE
-        cells = flat // scores.shape[1]
+        cells = flat // whole.shape[1]
         cells = cells[np.concatenate(([True], cells[1:] != cells[:-1]))]
         few = scores.take(cells, axis=0)
         best = few.max(axis=1)
         broken = best != best  # noqa: PLR0124 - NaN, in integers too, where nothing is
         if broken.any():
             cells, few, best = cells[~broken], few[~broken], best[~broken]
+            if not cells.size:
+                self._refuse_nan(scores.max(axis=1))
+                return _NONE
         if self._multi_label:
             place, classes = (few >= self._floor).nonzero()
             return cells.take(place), classes, few[place, classes]

@@ -116,9 +116,9 @@ class _Side(Channels):
         super().__init__("efficientdet", role, spec, "channels_last")
         self._per_cell = per_cell
 
-    def view(self, tensors: Tensors) -> NDArray[Any]:
+    def whole(self, tensors: Tensors) -> NDArray[Any]:
         """(anchors, channels): cell by cell, and in each cell anchor by anchor; no copy."""
-        cells = super().view(tensors)
+        cells = super().whole(tensors)
         return cells.reshape(len(cells) * self._per_cell, -1)
 
 
@@ -212,6 +212,8 @@ class _Head:
                     "input size"
                 )
         found, classes, confidence = self._find(tensors)
+        if not found.size:
+            return np.empty((0, 4), np.float32), confidence, classes
         code = self._boxes.take(tensors, found) / self._scale
         anchor = anchors.take(found, axis=0)
         boxes = np.empty((len(found), 4), np.float32)
