@@ -109,6 +109,8 @@ def describe(
     try:
         manifest = _with_outputs(manifest, backend_name, backend.outputs, file)
         manifest = _with_pixels(manifest, like.manifest, backend_name, backend.inputs)
+        if like.manifest.pattern and (told is None or told.size is None):
+            manifest = _with_size(manifest, backend.inputs)
         known = model_store.labels(like) if labels is None else labels
         model = assemble(manifest, known, backend_name, backend, chosen, where=str(file))
         model.warm_up()
@@ -136,6 +138,19 @@ def _with_outputs(manifest: Manifest, backend: str, outputs: tuple[TensorSpec, .
         return manifest.model_copy(update={"files": {backend: section}})
     wanted = ", ".join(f"{role}={name}" for role, name in roles.items())
     raise ModelError(f"{file}: outputs: its tensors are named {', '.join(names)}; the roles want {wanted}")
+
+
+def _with_size(manifest: Manifest, inputs: tuple[TensorSpec, ...]) -> Manifest:
+    """The manifest with this file's own input size, where it is fixed: a pattern's is only the usual one."""
+    pictures = [spec for spec in inputs if spec.layout is not None]
+    if len(pictures) != 1:
+        return manifest
+    shape = pictures[0].shape
+    height, width = shape[-2:] if pictures[0].layout == "NCHW" else shape[-3:-1]
+    if min(width, height) < 1 or (width, height) == manifest.input.size:
+        return manifest
+    _log.info("the file's own input size is taken", extra={"fields": {"size": f"{width}x{height}"}})
+    return manifest.model_copy(update={"input": manifest.input.model_copy(update={"size": (width, height)})})
 
 
 def _with_pixels(manifest: Manifest, like: Manifest, backend: str, inputs: tuple[TensorSpec, ...]) -> Manifest:

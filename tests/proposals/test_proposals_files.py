@@ -4,14 +4,16 @@ import json
 import struct
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from proposals_support import CERTAIN, LIKELY, MISSING, make, proposed
 
 from edgevision import graphs, model_store
 from edgevision.errors import ModelError
-from edgevision.proposals import metadata
+from edgevision.proposals import Told, metadata, propose
+from edgevision.types import TensorSpec
 
 SSD = "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
 YOLO = "yolov8n_int8_416_AGPL_test_only.tflite"
@@ -175,6 +177,48 @@ def test_a_pattern_describes_a_file_of_ones_own(command_line, tmp_path, shared):
     done = command_line("models", "add", own, "--like", "resnet50", "--size", "240", "--labels", tmp_path / "parts.txt")
     assert done.returncode == 0, done.stderr
     assert json.loads(command_line("models", "show", "parts", "--json").stdout)["labels"] == ["good", "bad"]
+
+
+DETECTORS = {
+    "rt-detr": [("logits", "f", (1, 9, 80)), ("pred_boxes", "f", (1, 9, 4))],
+    "rf-detr": [("dets", "f", (1, 9, 4)), ("labels", "f", (1, 9, 91))],
+    "faster-rcnn-torchvision": [("boxes", "f", (5, 4)), ("labels", "i", (5,)), ("scores", "f", (5,))],
+    "deeplabv3-torchvision": [("out", "f", (1, 21, 96, 96)), ("aux", "f", (1, 21, 96, 96))],
+}
+
+
+@pytest.mark.parametrize("pattern", DETECTORS)
+def test_patterns_take_the_size_of_the_file(command_line, tmp_path, pattern, shared):
+    pytest.importorskip("onnx")
+    file = make(tmp_path / "mine.onnx", DETECTORS[pattern], picture=(1, 3, 96, 96))
+    done = command_line("models", "add", file, "--like", pattern)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(command_line("models", "show", "mine", "--json").stdout)["input"]["size"] == [96, 96]
+    assert command_line("predict", "mine", shared / "images" / "cat.bmp").returncode == 0
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+@given(data=st.data())
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_a_mutated_header_is_a_clear_error_or_a_proposal(shared, suffix, data):
+    name = {".onnx": "nanodet_m_320.onnx", ".tflite": SSD}[suffix]
+    content = bytearray((shared / "models" / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        # The metadata stands at a .tflite file's end, an .onnx file's names all over it.
+        at = data.draw(st.integers(0, 4000) | st.integers(len(content) - 4000, len(content) - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)) | st.just(len(content)))
+    mutated = bytes(content[:cut])
+    try:
+        graph = graphs.read(mutated, name)
+    except ModelError:
+        return
+    specs = tuple(
+        TensorSpec(name=tensor.name, shape=tensor.shape or (), dtype=np.dtype(np.float32)) for tensor in graph.outputs
+    )
+    picture = TensorSpec(name="p", shape=(1, 3, 320, 320), dtype=np.dtype(np.float32), layout="NCHW")
+    proposal = propose(graph, mutated, (picture,), specs, file=name, name="m", told=Told())
+    assert proposal.text().startswith(f"# proposed for {name}")
 
 
 def test_a_pattern_alone_is_no_model(command_line, shared):
