@@ -88,6 +88,15 @@ class Envelope(_Payload):
     """True where the message could not be sent when it was made: it tells of the past."""
 
 
+class RleMask(_Payload):
+    """A mask as COCO's compressed run lengths: column by column, the lengths of runs of 0 and 1 by turns, from 0."""
+
+    size: tuple[int, int]
+    """Height, width of the mask; where they are less than the picture's, the mask was made coarser to stay small."""
+    counts: str
+    """As `pycocotools.mask.decode` reads it."""
+
+
 class DetectionItem(_Payload):
     """One object."""
 
@@ -105,15 +114,6 @@ class ClassificationItem(_Payload):
     label: str
     class_id: int
     confidence: Confidence
-
-
-class RleMask(_Payload):
-    """A mask as COCO's compressed run lengths: column by column, the lengths of runs of 0 and 1 by turns, from 0."""
-
-    size: tuple[int, int]
-    """Height, width of the mask; where they are less than the picture's, the mask was made coarser to stay small."""
-    counts: str
-    """As `pycocotools.mask.decode` reads it."""
 
 
 class SegmentItem(_Payload):
