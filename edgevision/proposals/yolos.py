@@ -7,6 +7,8 @@ from edgevision.proposals.proposal import Line, Sureness
 from edgevision.types import TensorSpec
 
 _CERTAIN, _LIKELY = Sureness.CERTAIN, Sureness.LIKELY
+_MOST_NORMALISED = 4.0
+"""Boxes from 0 to 1 may reach over the border, but not so far."""
 
 
 def ultralytics(facts: Facts) -> Family | None:  # noqa: PLR0911 - one for each kind of network
@@ -62,6 +64,10 @@ def _ultralytics_more(facts: Facts, task: str, said: str) -> Family | None:
 def _normalised(facts: Facts) -> tuple[Line, ...]:
     if facts.graph.format != "tflite":
         return ()
+    quantization = next((spec.quantization for spec in facts.outputs if len(spec.shape) == 3), None)
+    reach = 0.0 if quantization is None else float(quantization.scale[0]) * 255
+    if quantization is not None and reach < _MOST_NORMALISED:
+        return (option_line("normalised", True, _CERTAIN, f"8 bits of the output reach {reach:.3g}: no pixels"),)
     return (option_line("normalised", True, _LIKELY, "Ultralytics' .tflite files have boxes from 0 to 1"),)
 
 
