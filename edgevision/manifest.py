@@ -116,9 +116,10 @@ class Manifest(_Part):
     task: Literal["classification", "detection", "segmentation", "embedding"]
     family: str
     """The decoder: a file in edgevision/decode."""
-    files: Annotated[dict[str, FileSection], Field(min_length=1)]
+    files: dict[str, FileSection]
     """By backend: a file in edgevision/inference. The first is preferred. A backend without an entry takes the first file of
-    another that is in a format it reads: what `onnxrt` runs, `openvino` runs too."""
+    another that is in a format it reads: what `onnxrt` runs, `openvino` runs too. Empty in a pattern, which describes files
+    that users bring."""
     input: InputSection
     outputs: Annotated[dict[str, str], Field(min_length=1)]
     """Role to tensor name: nothing is guessed from shapes."""
@@ -136,6 +137,11 @@ class Manifest(_Part):
     files; with none that has one, the model is unproved."""
     lineage: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def pattern(self) -> bool:
+        """Whether it only describes files that users bring."""
+        return not self.files
+
     def find_file(self, backend: str) -> FileSection | None:
         """The file that `backend` reads: its own, else the first of another backend in a format it reads, else None."""
         own = self.files.get(backend)
@@ -147,6 +153,10 @@ class Manifest(_Part):
     def file_for(self, backend: str) -> FileSection:
         """The file that `backend` reads; raises ModelError where there is none."""
         file = self.find_file(backend)
+        if file is None and self.pattern:
+            raise ModelError(
+                f"{self.name} is a pattern without a file; add yours: edgevision models add FILE --like {self.name}"
+            )
         if file is None:
             raise ModelError(f"{self.name} has no file for {backend}; it has {', '.join(self.files)}")
         return file
@@ -187,7 +197,11 @@ def load_labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """
     if manifest.labels is None:
         return ()
-    path = folder / manifest.labels
+    return read_label_file(folder / manifest.labels)
+
+
+def read_label_file(path: Path) -> tuple[str, ...]:
+    """One label a line; raises ModelError where the file cannot be read."""
     try:
         if path.stat().st_size > documents.MAX_BYTES:
             raise ModelError(f"{path}: labels: is larger than {documents.MAX_BYTES} bytes, which is the limit")

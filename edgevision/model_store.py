@@ -130,14 +130,14 @@ def describe_file(
     """
     backend = backend_for(file, backend)
     content = read_file(file)
-    wanted: dict[str, Any] = {"path": _safe_name(file.name), "sha256": digest_of(content), "size": len(content)}
+    wanted: dict[str, Any] = {"path": safe_name(file.name), "sha256": digest_of(content), "size": len(content)}
     pattern = like.find_file(backend)
     if pattern is not None:
         overrides = pattern.model_dump(include={"input", "outputs"}, exclude_unset=True)
         wanted |= overrides
     raw = like.model_dump(mode="json", exclude_unset=True)
     raw |= {
-        "name": name or _default_name(file),
+        "name": name or default_name(file),
         "files": {backend: wanted},
         "source": f"local file {file.name}",
         "metrics": _metrics_of(like, backend, wanted["sha256"]),
@@ -155,13 +155,21 @@ def _metrics_of(like: Manifest, backend: str, digest: str) -> list[dict[str, Any
     return [metric for metric in like.metrics if metric.get("backend") == backend]
 
 
-def add(manifest: Manifest, content: bytes, *, labels_from: Path, models_dir: Path | None = None) -> ModelFolder:
+def add(
+    manifest: Manifest,
+    content: bytes,
+    *,
+    labels_from: Path,
+    labels: tuple[str, ...] | None = None,
+    models_dir: Path | None = None,
+) -> ModelFolder:
     """Write a described weights file as a model of the user's own.
 
     Args:
         manifest: as `describe_file` made it, with one file.
         content: the weights.
         labels_from: the model folder whose labels file is copied, where the manifest names one.
+        labels: what that file holds instead.
         models_dir: the user's models folder.
 
     Raises:
@@ -178,7 +186,10 @@ def add(manifest: Manifest, content: bytes, *, labels_from: Path, models_dir: Pa
             folder = Path(temporary) / manifest.name
             folder.mkdir()
             (folder / section.file_name).write_bytes(content)
-            if manifest.labels:
+            if manifest.labels and labels is not None:
+                lines = "".join(" ".join(label.split()) + "\n" for label in labels)
+                (folder / manifest.labels).write_text(lines, encoding="utf-8")
+            elif manifest.labels:
                 shutil.copyfile(labels_from / manifest.labels, folder / manifest.labels)
             raw = manifest.model_dump(mode="json", exclude_unset=True)
             text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=120)
@@ -279,12 +290,14 @@ def read_file(file: Path) -> bytes:
         raise ModelError(f"{file}: cannot be read: {failure.strerror or failure}") from failure
 
 
-def _safe_name(name: str) -> str:
+def safe_name(name: str) -> str:
+    """A name that a model folder's file may have."""
     return (
         "".join(char if char.isascii() and (char.isalnum() or char in "._+-") else "_" for char in name).lstrip(".-+")
         or "model"
     )
 
 
-def _default_name(file: Path) -> str:
-    return _safe_name(file.stem).lower().replace("+", "-").lstrip("_")[:64]
+def default_name(file: Path) -> str:
+    """What a model is called where nobody says."""
+    return safe_name(file.stem).lower().replace("+", "-").lstrip("_")[:64]

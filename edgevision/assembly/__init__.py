@@ -10,14 +10,17 @@ from edgevision.assembly.cameras import SourceMaker, make_scene, make_sinks, mak
 from edgevision.assembly.identify import Described, describe, identify
 from edgevision.assembly.models import choose_backend, load_model
 from edgevision.assembly.probing import Prober
+from edgevision.assembly.suggest import Suggested, described_already, suggest
 
 __all__ = [
     "Described",
     "ModelSettings",
     "Prober",
     "SourceMaker",
+    "Suggested",
     "choose_backend",
     "describe",
+    "described_already",
     "identify",
     "load_model",
     "make_scene",
@@ -25,4 +28,5 @@ __all__ = [
     "make_source",
     "settings_for",
     "stall_after_s",
+    "suggest",
 ]

@@ -14,6 +14,7 @@ from edgevision.errors import EdgevisionError, ModelError, UsageError
 from edgevision.manifest import InputOverride, Manifest
 from edgevision.model_store import ModelFolder
 from edgevision.pipeline import Model
+from edgevision.proposals import Told, changed
 from edgevision.types import TensorSpec
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class Described:
     """The other model's name."""
     labels_from: Path
     """The other model's folder."""
+    labels: tuple[str, ...] | None = None
+    """Labels of its own, in place of the other's."""
 
 
 def identify(
@@ -82,25 +85,46 @@ def _readable_folders(models_dir: Path | None) -> list[ModelFolder]:
 
 
 def describe(
-    file: Path, like: ModelFolder, *, name: str | None = None, settings: ModelSettings | None = None
+    file: Path,
+    like: ModelFolder,
+    *,
+    name: str | None = None,
+    settings: ModelSettings | None = None,
+    told: Told | None = None,
 ) -> Described:
     """Load a bare weights file as a model that is built like another, and run it once.
 
+    `told` is what the user says himself, in place of what the other's manifest says.
+
     Raises:
+        UsageError: what the user says is no manifest's.
         ModelError: it does not fit: other inputs or outputs, or the runtime refuses it.
     """
     chosen = settings or ModelSettings()
     manifest, backend_name, content = model_store.describe_file(file, like.manifest, name=name, backend=chosen.backend)
+    labels: tuple[str, ...] | None = None
+    if told is not None:
+        manifest, labels = changed(manifest, told, where=str(file)), told.labels
     backend = open_backend(backend_name, content, chosen, where=str(file))
     try:
         manifest = _with_outputs(manifest, backend_name, backend.outputs, file)
         manifest = _with_pixels(manifest, like.manifest, backend_name, backend.inputs)
-        model = assemble(manifest, model_store.labels(like), backend_name, backend, chosen, where=str(file))
+        if like.manifest.pattern and (told is None or told.size is None):
+            manifest = _with_size(manifest, backend.inputs)
+        known = model_store.labels(like) if labels is None else labels
+        model = assemble(manifest, known, backend_name, backend, chosen, where=str(file))
         model.warm_up()
     except EdgevisionError:
         backend.close()
         raise
-    return Described(model=model, manifest=manifest, content=content, like=like.manifest.name, labels_from=like.path)
+    return Described(
+        model=model,
+        manifest=manifest,
+        content=content,
+        like=like.manifest.name,
+        labels_from=like.path,
+        labels=labels,
+    )
 
 
 def _with_outputs(manifest: Manifest, backend: str, outputs: tuple[TensorSpec, ...], file: Path) -> Manifest:
@@ -114,6 +138,19 @@ def _with_outputs(manifest: Manifest, backend: str, outputs: tuple[TensorSpec, .
         return manifest.model_copy(update={"files": {backend: section}})
     wanted = ", ".join(f"{role}={name}" for role, name in roles.items())
     raise ModelError(f"{file}: outputs: its tensors are named {', '.join(names)}; the roles want {wanted}")
+
+
+def _with_size(manifest: Manifest, inputs: tuple[TensorSpec, ...]) -> Manifest:
+    """The manifest with this file's own input size, where it is fixed: a pattern's is only the usual one."""
+    pictures = [spec for spec in inputs if spec.layout is not None]
+    if len(pictures) != 1:
+        return manifest
+    shape = pictures[0].shape
+    height, width = shape[-2:] if pictures[0].layout == "NCHW" else shape[-3:-1]
+    if min(width, height) < 1 or (width, height) == manifest.input.size:
+        return manifest
+    _log.info("the file's own input size is taken", extra={"fields": {"size": f"{width}x{height}"}})
+    return manifest.model_copy(update={"input": manifest.input.model_copy(update={"size": (width, height)})})
 
 
 def _with_pixels(manifest: Manifest, like: Manifest, backend: str, inputs: tuple[TensorSpec, ...]) -> Manifest:

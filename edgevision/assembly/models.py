@@ -85,6 +85,8 @@ def load_model(
 def choose_backend(folder: ModelFolder, wanted: str | None) -> str:
     """The backend to use; raises UsageError for an unknown one and PluginError where no runtime is installed."""
     files = folder.manifest.files
+    if folder.manifest.pattern:
+        folder.manifest.file_for(wanted or "any backend")  # which says so
     if wanted is not None:
         registry.load("inference", wanted)
         try:

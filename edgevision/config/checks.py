@@ -138,6 +138,12 @@ def _check_model(
         return
     folders[key] = folder
     files = folder.manifest.files
+    if folder.manifest.pattern:
+        problem = (
+            f"{folder.manifest.name} is a pattern without a file; add yours: edgevision models add FILE --like NAME"
+        )
+        yield _fault(document, (*at, "model"), problem)
+        return
     backend = section.get("backend") or next(iter(files))
     if backend not in registry.available("inference"):
         problem = registry.unknown_name("backend", str(backend), registry.available("inference"))

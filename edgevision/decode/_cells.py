@@ -7,7 +7,7 @@ width / columns on; half a pixel is taken into account (the centre of pixel 0 li
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,16 +87,47 @@ class CellGrid:
         mixed |= (first.take(y1, axis=0) != spread) | (second.take(y1, axis=0) != spread)
         row, column = mixed.nonzero()
         if row.size:
-            flat = scores.reshape(len(scores), -1)
-            top, bottom, left, right = y0[row] * width, y1[row] * width, x0[column], x1[column]
-            across, down = wx[column], wy[row]
-            upper = flat[:, top + left] * (1 - across) + flat[:, top + right] * across
-            lower = flat[:, bottom + left] * (1 - across) + flat[:, bottom + right] * across
-            spread[row, column] = (upper * (1 - down) + lower * down).argmax(axis=0)
+            spread[row, column] = _best_between(scores, (y0, y1, wy), (x0[column], x1[column], wx[column]), row)
         return _in_frame(spread, transform)
 
 
-def _corners(places: NDArray[Any], size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+_Axis: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
+"""The cells before and behind each place, and the weight of the one behind."""
+
+
+def _best_between(scores: NDArray[Any], rows: _Axis, columns: _Axis, row: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """The best class of some pixels: class by class, all rows first, then the pixels. No array holds pixels x classes.
+
+    Args:
+        scores: (classes, h, w)
+        rows: of every row of the region.
+        columns: of each pixel.
+        row: each pixel's row in the region.
+    """
+    y0, y1, wy = rows
+    x0, x1, wx = columns
+    width = scores.shape[2]
+    left, right = row * width + x0, row * width + x1
+    best = np.full(len(row), -np.inf, np.float32)
+    classes = np.zeros(len(row), np.uint8)
+    for class_id, plane in enumerate(scores):
+        upper = plane.take(y0, axis=0).astype(np.float32)
+        lower = plane.take(y1, axis=0).astype(np.float32)
+        lower -= upper
+        lower *= wy[:, None]
+        lower += upper
+        flat = lower.ravel()
+        value, other = flat.take(left), flat.take(right)
+        other -= value
+        other *= wx
+        value += other
+        larger = value > best
+        np.copyto(classes, np.uint8(class_id), where=larger)
+        np.maximum(best, value, out=best)
+    return classes
+
+
+def _corners(places: NDArray[Any], size: int) -> _Axis:
     """The cells before and behind each place, and the weight of the one behind; outside, the outermost cell counts alone."""
     inside = places.clip(0, size - 1)
     before = inside.astype(np.intp)

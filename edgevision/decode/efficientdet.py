@@ -212,6 +212,8 @@ class _Head:
                     "input size"
                 )
         found, classes, confidence = self._find(tensors)
+        if not found.size:
+            return np.empty((0, 4), np.float32), confidence, classes
         code = self._boxes.take(tensors, found) / self._scale
         anchor = anchors.take(found, axis=0)
         boxes = np.empty((len(found), 4), np.float32)

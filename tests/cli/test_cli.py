@@ -127,7 +127,7 @@ def test_predict_on_a_video(run, shared):
         (["predict", "efficientnet-lite0", "README.md", "--backend", "onnx"], 2, "known: "),
         (["predict", "yolox-nano", "."], 4, "are not there"),
         (["predict", "efficientnet-lite0"], 2, "Missing argument"),
-        (["models", "show", "efficientnet"], 2, "did you mean 'efficientnet-lite0'"),
+        (["models", "show", "efficient-net-lite0"], 2, "did you mean 'efficientnet-lite0'"),
         (["models", "add", "/nowhere.onnx", "--like", "yolox-nano"], 2, "no such file"),
         (["schema", "results"], 2, "did you mean 'result'"),
         (["check", "/nowhere.yaml"], 2, "No such file"),

@@ -85,7 +85,7 @@ def test_the_annotated_sample_is_good():
         ("  topic: acme/line3", "  tls: {ca_file: /nowhere/ca.crt}", 4, "mqtt.tls.ca_file", "no such file"),
         (
             "{model: efficientnet-lite0}",
-            "{model: efficientnet}",
+            "{model: efficient-net-lite0}",
             6,
             "models.parts.model",
             "did you mean 'efficientnet-lite0'?",

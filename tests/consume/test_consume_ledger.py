@@ -3,14 +3,17 @@
 import json
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgevision import messages
 from edgevision.consume import ledger as module
 from edgevision.consume.identity import MalformedError, identify
 from edgevision.consume.ledger import Ledger
 from edgevision.errors import StateError
+from edgevision.messages.png import add_png_text
 
 BOOT = "ab" * 16
 
@@ -142,3 +145,13 @@ def test_any_bytes_are_either_a_message_or_malformed(payload):
         identify("t", payload, qos=1, retain=False, max_bytes=200)
     except MalformedError:
         return
+
+
+def test_a_class_map_is_known_by_the_text_that_it_carries():
+    png = messages.class_map_png(np.zeros((2, 3), np.uint8), [(0, 0, 0)] * 256)
+    content = {"boot_id": "ab" * 16, "seq": 3, "published_at": "2026-01-01T00:00:00.000000Z", "what": "mask"}
+    payload = add_png_text(png, json.dumps(content).encode())
+    found = identify("t", payload, qos=0, retain=False, max_bytes=10_000)
+    assert (found.seq, found.content["what"], found.message.content_type) == (3, "mask", "image/png")
+    with pytest.raises(MalformedError, match="not JSON"):
+        identify("t", png, qos=0, retain=False, max_bytes=10_000)

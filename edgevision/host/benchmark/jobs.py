@@ -191,6 +191,12 @@ def _runtime_alone(job: Mapping[str, Any], model: Model, image: NDArray[np.uint8
     backend = model.backend_name
     if backend not in BARE_BACKENDS:
         return {"call": None, "said": f"not available: no bare loop is known for backend {backend}"}
+    if len(model.backend.inputs) != 1:
+        names = ", ".join(spec.name for spec in model.backend.inputs)
+        return {
+            "call": None,
+            "said": f"not available: the bare loop gives the picture alone, and the model has {names}",
+        }
     name, tensor = _input_tensor(model, image)
     content = weights(job["model"], backend)
     providers = job["providers"] or ("CPUExecutionProvider",)
@@ -289,6 +295,9 @@ def _profile(job: Mapping[str, Any]) -> dict[str, Any]:
     if backend != "onnxrt":
         said = layers.NO_LITERT if backend == "litert" else f"not available: backend {backend} has no profiler here"
         return {"said": said}
+    if len(model.backend.inputs) != 1:
+        model.close()
+        raise ModelError(f"{job['model']}: the profile gives the picture alone, and the model has more inputs")
     name, tensor = _input_tensor(model, _image(job))
     model.close()
     content = weights(job["model"], backend)

@@ -1,0 +1,68 @@
+"""Small ONNX files with the outputs of real exporters, and short ways to propose."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgevision import assembly
+from edgevision.proposals import Sureness, Told
+
+KINDS = {"f": TensorProto.FLOAT, "i": TensorProto.INT64}
+
+
+def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=None, metadata=None, producer=""):
+    """A file with one picture and constant outputs that hang on it.
+
+    Args:
+        path: where.
+        outputs: (name, kind, shape) each.
+        picture: the input's shape.
+        last: an operator that each float output ends in.
+        extra: further inputs, (name, kind, shape) each.
+        first: an operator with a constant that the picture goes through first.
+        metadata: metadata_props.
+        producer: its name.
+    """
+    nodes, constants = [], []
+    source = "images"
+    if first is not None:
+        constants.append(numpy_helper.from_array(np.array([255], np.float32), "first"))
+        nodes.append(helper.make_node(first, ["images", "first"], ["scaled"]))
+        source = "scaled"
+    nodes.append(helper.make_node("ReduceMax", [source], ["most"], keepdims=0))
+    for name, kind, shape in outputs:
+        constants.append(numpy_helper.from_array(np.zeros(shape, np.float32), f"{name} value"))
+        nodes.append(helper.make_node("Add", [f"{name} value", "most"], [f"{name} real"]))
+        if kind == "i" and last == "ArgMax":
+            nodes.append(helper.make_node("ArgMax", [f"{name} wide"], [name], axis=1, keepdims=0))
+            constants.append(numpy_helper.from_array(np.zeros((shape[0], 5, *shape[1:]), np.float32), f"{name} wide"))
+        elif kind == "i":
+            nodes.append(helper.make_node("Cast", [f"{name} real"], [name], to=TensorProto.INT64))
+        else:
+            nodes.append(helper.make_node(last or "Neg", [f"{name} real"], [name]))
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, picture)]
+    inputs += [helper.make_tensor_value_info(name, KINDS[kind], shape) for name, kind, shape in extra]
+    for name, _, _ in extra:
+        nodes.append(helper.make_node("Identity", [name], [f"{name} unused"]))
+    graph = helper.make_graph(
+        nodes, "g", inputs, [helper.make_tensor_value_info(name, KINDS[kind], shape) for name, kind, shape in outputs],
+        constants,
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name=producer)
+    for key, value in (metadata or {}).items():
+        made.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(made)
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def proposed(file, **told):
+    """The proposal, and its lines by key: (value, how sure)."""
+    suggested = assembly.suggest(file, told=Told(**told))
+    suggested.close()
+    return suggested.proposal, {line.key: (line.value, line.sureness) for line in suggested.proposal.lines}
+
+
+CERTAIN, LIKELY, GUESS, MISSING, SAID = (
+    Sureness.CERTAIN, Sureness.LIKELY, Sureness.GUESS, Sureness.MISSING, Sureness.SAID,
+)  # fmt: skip

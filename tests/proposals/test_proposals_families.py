@@ -1,0 +1,162 @@
+"""What is proposed for the files of real exporters, by their names and shapes; and that nothing is proposed without a sign."""
+
+import pytest
+
+pytest.importorskip("onnx")
+
+from proposals_support import CERTAIN, GUESS, LIKELY, MISSING, SAID, make, proposed
+
+from edgevision import registry
+
+CELLS = 64 + 16 + 4
+
+
+@pytest.mark.parametrize(
+    ("outputs", "extra", "family", "roles"),
+    [
+        ([("logits", "f", (1, 9, 7)), ("pred_boxes", "f", (1, 9, 4))], (), ("detr", CERTAIN),
+         {"boxes": "pred_boxes", "scores": "logits"}),
+        ([("dets", "f", (1, 9, 4)), ("labels", "f", (1, 9, 91))], (), ("detr", CERTAIN), {"boxes": "dets", "scores": "labels"}),
+        ([("labels", "i", (1, 9)), ("boxes", "f", (1, 9, 4)), ("scores", "f", (1, 9))],
+         [("orig_target_sizes", "i", (1, 2))], ("detr", CERTAIN), {"boxes": "boxes", "classes": "labels", "scores": "scores"}),
+        ([("6570", "f", (8, 4)), ("6571", "i", (8,)), ("6572", "f", (8,))], (), ("faster_rcnn", LIKELY),
+         {"boxes": "6570", "classes": "6571", "scores": "6572"}),
+        ([("output", "f", (1, CELLS, 12))], (), ("yolox", LIKELY), {"predictions": "output"}),
+        ([("out", "f", (1, 21, 64, 64)), ("aux", "f", (1, 21, 64, 64))], (), ("semantic", LIKELY), {"scores": "out"}),
+        ([("map", "f", (1, 16, 16, 5))], (), ("semantic", LIKELY), {"scores": "map"}),
+        ([("logits", "f", (1, 1000))], (), ("classifier", LIKELY), {"scores": "logits"}),
+        ([("logits", "f", (1, 17))], (), ("classifier", GUESS), {"scores": "logits"}),
+        ([("embedding", "f", (1, 128))], (), ("embedding", LIKELY), {"embedding": "embedding"}),
+        ([(f"c{i}", "f", (1, 27, 8 >> i or 1, 8 >> i or 1)) for i in range(5)]
+         + [(f"b{i}", "f", (1, 36, 8 >> i or 1, 8 >> i or 1)) for i in range(5)], (), ("efficientdet", LIKELY),
+         {"boxes_3": "b0", "scores_3": "c0", "boxes_5": "b2", "scores_5": "c2"}),
+    ],
+)  # fmt: skip
+def test_outputs_tell_the_family(tmp_path, outputs, extra, family, roles):
+    proposal, lines = proposed(make(tmp_path / "m.onnx", outputs, extra=extra))
+    assert lines["family"] == family
+    for role, tensor in roles.items():
+        assert lines[f"outputs.{role}"] == (tensor, CERTAIN)
+    assert lines["input.size"] == ([64, 64], CERTAIN)
+    if extra:
+        assert lines["input.constants"] == ({"orig_target_sizes": [[64, 64]]}, LIKELY)
+    assert proposal.unsure  # nothing in the file tells its colours
+
+
+@pytest.mark.parametrize(
+    ("shape", "family"),
+    [((1, 12, CELLS), "yolov8"), ((1, CELLS * 3, 12), "yolov5"), ((1, 300, 6), "yolov10")],
+)
+def test_a_family_whose_decoder_is_not_installed_is_named_and_missing(tmp_path, shape, family, monkeypatch):
+    known = tuple(name for name in registry.available("decode") if name != family)
+    monkeypatch.setattr("edgevision.registry.available", lambda stage: known)
+    proposal, lines = proposed(make(tmp_path / "m.onnx", [("output0", "f", shape)]))
+    assert lines["family"] == (family, MISSING)
+    assert f"no decoder {family}" in proposal.text()
+
+
+@pytest.mark.parametrize(
+    ("last", "activation", "multi_label"),
+    [
+        ("Softmax", ("none", CERTAIN), None),
+        ("Sigmoid", ("none", CERTAIN), (True, LIKELY)),
+        (None, ("softmax", LIKELY), None),
+    ],
+)
+def test_the_last_operator_tells_what_the_scores_need(tmp_path, last, activation, multi_label):
+    _, lines = proposed(make(tmp_path / "m.onnx", [("scores", "f", (1, 17))], last=last))
+    assert lines["activation"] == activation
+    assert lines.get("decoder.multi_label") == multi_label
+    assert lines["family"] == ("classifier", CERTAIN if last else GUESS)
+
+
+def test_an_argmax_over_a_map_is_certain(tmp_path):
+    _, lines = proposed(make(tmp_path / "m.onnx", [("map", "i", (1, 32, 32))], last="ArgMax"))
+    assert lines["family"] == ("semantic", CERTAIN)
+    assert lines["outputs.class_map"] == ("map", CERTAIN)
+    assert lines["activation"] == ("none", CERTAIN)
+
+
+def test_a_graph_that_scales_by_itself_takes_raw_pixels(tmp_path):
+    proposal, lines = proposed(make(tmp_path / "m.onnx", [("scores", "f", (1, 1000))], first="Div"))
+    assert lines["input.mean"] == (None, LIKELY)
+    assert "input.std" not in lines
+    assert "begins with Div by constants" in proposal.text()
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [("a", "f", (1, 5, 6, 7, 8))],
+        [("a", "f", (1, 50, 9)), ("b", "f", (1, 50, 3))],
+        [("output", "f", (1, CELLS + 1, 12))],
+    ],
+)
+def test_outputs_that_nobody_knows_are_not_guessed_at(tmp_path, outputs):
+    proposal, lines = proposed(make(tmp_path / "m.onnx", outputs))
+    assert lines["family"] == (None, MISSING)
+    assert lines["activation"] == (None, MISSING)
+    assert lines["input.color"] == (None, MISSING)
+    assert "no rule knows outputs like a" in proposal.text() or "no rule knows outputs like output" in proposal.text()
+
+
+def test_what_the_user_says_outweighs_everything(tmp_path):
+    file = make(tmp_path / "m.onnx", [("a", "f", (1, 50, 9)), ("b", "f", (1, 50, 4))])
+    proposal, lines = proposed(
+        file, family="detr", outputs={"scores": "a", "boxes": "b"}, activation="sigmoid", color="BGR", resize="letterbox",
+        raw=True, labels=tuple("abcdefghi"), decoder={"nms": True},
+    )  # fmt: skip
+    assert proposal.unsure == ()
+    assert lines["family"] == ("detr", SAID)
+    assert lines["task"] == ("detection", CERTAIN)
+    assert lines["outputs.scores"] == ("a", SAID)
+    assert lines["decoder.nms"] == (True, SAID)
+    assert lines["input.mean"] == (None, SAID)
+    assert "activation: sigmoid" in proposal.text()
+
+
+def test_an_open_size_has_to_be_said(tmp_path):
+    file = make(tmp_path / "m.onnx", [("scores", "f", (1, 1000))], picture=(1, 3, "h", "w"))
+    _, lines = proposed(file)
+    assert lines["input.size"] == (None, MISSING)
+    _, lines = proposed(file, size=(96, 64))
+    assert lines["input.size"] == ([96, 64], SAID)
+
+
+def test_no_picture(tmp_path):
+    proposal, lines = proposed(make(tmp_path / "m.onnx", [("scores", "f", (1, 10))], picture=(1, 4, 64, 64)))
+    assert lines["input.size"] == (None, MISSING)
+    assert "no input is a picture of three channels: images [1, 4, 64, 64]" in proposal.text()
+
+
+ULTRALYTICS = {
+    "author": "Ultralytics", "task": "detect", "imgsz": "[64, 96]", "stride": "32", "license": "AGPL-3.0",
+    "description": "Ultralytics YOLO11n", "names": "{0: 'bolt', 1: \"nut's\", 2: 'washer'}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "family", "roles"),
+    [
+        ("detect", [("output0", "f", (1, 7, 126))], "yolov8", {"predictions": "output0"}),
+        ("detect", [("output0", "f", (1, 300, 6))], "yolov10", {"predictions": "output0"}),
+        ("detect", [("output0", "f", (1, 378, 8))], "yolov5", {"predictions": "output0"}),
+        ("segment", [("output0", "f", (1, 39, 126)), ("output1", "f", (1, 32, 16, 24))], "yolov8_seg",
+         {"predictions": "output0", "prototypes": "output1"}),
+        ("pose", [("output0", "f", (1, 56, 126))], "yolov8_pose", {"predictions": "output0"}),
+        ("classify", [("output0", "f", (1, 3))], "classifier", {"scores": "output0"}),
+    ],
+)  # fmt: skip
+def test_ultralytics_metadata_makes_all_certain(tmp_path, task, outputs, family, roles):
+    file = make(tmp_path / "m.onnx", outputs, picture=(1, 3, 64, 96), metadata={**ULTRALYTICS, "task": task})
+    proposal, lines = proposed(file)
+    assert lines["family"][0] == family
+    assert lines["family"][1] == (CERTAIN if family in registry.available("decode") else MISSING)
+    for role, tensor in roles.items():
+        assert lines[f"outputs.{role}"] == (tensor, CERTAIN)
+    assert proposal.labels == ("bolt", "nut's", "washer")
+    assert lines["input.size"] == ([96, 64], CERTAIN)
+    assert lines["input.color"] == ("RGB", CERTAIN)
+    assert lines["input.std"] == ([255.0] * 3, CERTAIN)
+    assert lines["licence"] == ("AGPL-3.0", CERTAIN)
+    assert [line.key for line in proposal.unsure] == ([] if family in registry.available("decode") else ["family"])
