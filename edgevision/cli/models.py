@@ -107,7 +107,9 @@ def show(
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx or .tflite file; it is copied.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An .onnx, .tflite or OpenVINO .xml file; it is copied.")
+    ],
     like: Annotated[str, typer.Option(help="A model that is built alike: same family, input and outputs.")],
     name: Annotated[str | None, typer.Option(help="The new model's name; by default the file's.")] = None,
 ) -> None:
