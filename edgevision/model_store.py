@@ -19,6 +19,7 @@ import yaml
 from edgevision import documents
 from edgevision.environment import shipped_models_dir, user_models_dir
 from edgevision.errors import ManifestError, ModelError, StateError, UsageError
+from edgevision.graphs import ir
 from edgevision.manifest import (
     MANIFEST_NAME,
     MAX_MODEL_BYTES,
@@ -30,7 +31,7 @@ from edgevision.manifest import (
 )
 from edgevision.registry import load, reads, unknown_name
 
-BACKEND_BY_SUFFIX = {".onnx": "onnxrt", ".tflite": "litert"}
+BACKEND_BY_SUFFIX = {".onnx": "onnxrt", ".tflite": "litert", ir.XML_SUFFIX: "openvino", ir.SUFFIX: "openvino"}
 """Which backend reads a file that no manifest describes, unless another that can is asked for."""
 
 
@@ -130,7 +131,9 @@ def describe_file(
     """
     backend = backend_for(file, backend)
     content = read_file(file)
-    wanted: dict[str, Any] = {"path": safe_name(file.name), "sha256": digest_of(content), "size": len(content)}
+    # OpenVINO's two files become one, which one digest proves.
+    name_here = f"{file.stem}{ir.SUFFIX}" if file.suffix.lower() == ir.XML_SUFFIX else file.name
+    wanted: dict[str, Any] = {"path": safe_name(name_here), "sha256": digest_of(content), "size": len(content)}
     pattern = like.find_file(backend)
     if pattern is not None:
         overrides = pattern.model_dump(include={"input", "outputs"}, exclude_unset=True)
@@ -282,6 +285,8 @@ def digest(file: Path) -> str:
 
 def read_file(file: Path) -> bytes:
     """A weights file's bytes; raises ModelError where it cannot be read or is larger than a model can be."""
+    if file.suffix.lower() == ir.XML_SUFFIX:
+        return ir.read_files(file, MAX_MODEL_BYTES)
     try:
         if file.stat().st_size > MAX_MODEL_BYTES:
             raise ModelError(f"{file}: is larger than {MAX_MODEL_BYTES} bytes, which is the limit")

@@ -16,7 +16,7 @@ _OPERATORS_SHOWN = 12
 @app.command()
 def inspect(
     model: Annotated[
-        str, typer.Argument(metavar="FILE|MODEL", help="An .onnx or .tflite file, or a model's name or folder.")
+        str, typer.Argument(metavar="FILE|MODEL", help="An .onnx, .tflite or OpenVINO .xml file, or a model's name.")
     ],
     backend: Annotated[
         list[str] | None,

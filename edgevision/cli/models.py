@@ -115,7 +115,9 @@ def show(
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx or .tflite file; it is copied.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An .onnx, .tflite or OpenVINO .xml file; it is copied.")
+    ],
     like: Annotated[
         str | None, typer.Option(help="A model or pattern that is built alike: same family, input and outputs.")
     ] = None,

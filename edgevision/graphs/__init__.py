@@ -7,6 +7,7 @@ graph    what a file is read into
 wire     the Protocol Buffers wire format
 onnx     .onnx
 tflite   .tflite
+ir       OpenVINO's .xml with its .bin
 """
 
 from edgevision.graphs.graph import Graph, Node, Tensor

@@ -57,7 +57,7 @@ class Node:
 class Graph:
     """A whole file."""
 
-    format: Literal["onnx", "tflite"]
+    format: Literal["onnx", "tflite", "openvino"]
     inputs: tuple[Tensor, ...]
     """What the caller gives: constants that ONNX lists as inputs are left out."""
     outputs: tuple[Tensor, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from edgevision.errors import ModelError
-from edgevision.graphs import onnx, tflite
+from edgevision.graphs import ir, onnx, tflite
 from edgevision.graphs.graph import Graph
 
 
@@ -17,9 +17,13 @@ def read(content: bytes, name: str) -> Graph:
         name: for messages.
 
     Raises:
-        ModelError: it is neither an .onnx nor a .tflite file, or is truncated, damaged or without bounds.
+        ModelError: it is no .onnx, .tflite or OpenVINO IR file, or is truncated, damaged or without bounds.
     """
-    kind, reader = (".tflite", tflite.read) if content[4:8] == tflite.IDENTIFIER else (".onnx", onnx.read)
+    kind, reader = ".onnx", onnx.read
+    if content[4:8] == tflite.IDENTIFIER:
+        kind, reader = ".tflite", tflite.read
+    elif ir.is_ir(content):
+        kind, reader = "OpenVINO IR", ir.read
     try:
         return reader(content)
     except (ValueError, IndexError, struct.error, OverflowError) as failure:

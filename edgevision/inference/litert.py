@@ -70,7 +70,8 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
             experimental_op_resolver_type=kind,
             experimental_delegates=loaded or None,
         )
-        before = _operators(interpreter)  # XNNPACK comes with the tensors
+        # XNNPACK comes with the tensors.
+        before = _operators(interpreter) if loaded else []
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"model {model.name!r}: LiteRT refuses it: {_refusal(error)}") from error

@@ -25,14 +25,15 @@ from pydantic import Field
 
 from edgevision import registry
 from edgevision.errors import InferenceError, ModelError, PluginError, StateError
+from edgevision.graphs import ir
 from edgevision.inference._onnx_file import has_external_data
 from edgevision.inference._specs import check_tensors, first_sentence, layout_of
-from edgevision.inference.base import Backend, BackendContext, ModelFile
+from edgevision.inference.base import Backend, BackendContext, Execution, ModelFile
 from edgevision.types import Tensors, TensorSpec
 
 log = logging.getLogger(__name__)
 
-READS = (".onnx",)
+READS = (".onnx", ir.SUFFIX, ir.XML_SUFFIX)
 
 _DTYPES = {
     "f32": np.float32,
@@ -52,7 +53,10 @@ _SECOND_FILE = (
     "its weights lie in a second file, which is not checked and not read; make it one file: "
     "onnx.save_model(onnx.load(path), new_path, save_as_external_data=False)"
 )
-_IR = "it is OpenVINO IR, whose weights lie in a second file (.bin); give backend openvino the .onnx file that it was made from"
+_IR = (
+    "it is OpenVINO IR without its weights; edgevision models add takes the .xml with its .bin beside it, and makes one "
+    ".ir file of the two"
+)
 _DEVICE = r"(CPU|GPU(\.\d+)?|NPU)"
 
 
@@ -81,15 +85,17 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
         ModelError: OpenVINO refuses the model.
         StateError: `cache_dir` cannot be written to.
     """
-    if model.content.lstrip()[:1] == b"<":
-        raise ModelError(f"model {model.name!r}: {_IR}")
     openvino = registry.require("openvino", package="edgevision[openvino]", purpose="backend openvino")
-    if has_external_data(model.content):
+    is_ir = ir.is_ir(model.content)
+    xml, weights = ir.split(model.content) if is_ir else (model.content, None)
+    if is_ir and weights is None:
+        raise ModelError(f"model {model.name!r}: {_IR}")
+    if not is_ir and has_external_data(model.content):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     core = openvino.Core()
     _check_device(openvino, core, options.device)
     _check_cache(options.cache_dir)
-    backend = _Request(openvino, core, options, model, threads=context.threads)
+    backend = _Request(openvino, core, options, model.name, (xml, weights), threads=context.threads)
     backend.warm_up()
     return backend
 
@@ -104,8 +110,18 @@ class _Request:
     it runs, where it reads past the end of what does not fit.
     """
 
-    def __init__(self, openvino: ModuleType, core: Any, options: Options, model: ModelFile, *, threads: int) -> None:
-        self._name = model.name
+    def __init__(
+        self,
+        openvino: ModuleType,
+        core: Any,
+        options: Options,
+        name: str,
+        files: tuple[bytes, bytes | None],
+        *,
+        threads: int,
+    ) -> None:
+        self._name = name
+        self.execution = Execution()
         self._openvino, self._core = openvino, core
         self._device, self._properties = options.device, _properties(options, threads)
         self._request: Any = None
@@ -113,21 +129,25 @@ class _Request:
         self._shapes: list[tuple[int, ...]] = []
         self._held: list[NDArray[Any]] = []
         try:
-            self._network: Any = core.read_model(model.content)
+            content, weights = files
+            self._network: Any = core.read_model(content) if weights is None else core.read_model(content, weights)
             _one_frame(self._network)
-            self.inputs = tuple(_spec(port, model.name, is_input=True) for port in self._network.inputs)
-            self.outputs = tuple(_spec(port, model.name) for port in self._network.outputs)
+            self.inputs = tuple(_spec(port, name, is_input=True) for port in self._network.inputs)
+            self.outputs = tuple(_spec(port, name) for port in self._network.outputs)
             self._open = any(-1 in spec.shape for spec in self.inputs)
             if not self._open:
                 self._compile()
         except _ERRORS as error:
-            raise ModelError(f"model {model.name!r}: {own_words(error)}") from error
+            raise ModelError(f"model {name!r}: {own_words(error)}") from error
 
     def _compile(self) -> None:
         compiled = self._core.compile_model(self._network, self._device, self._properties)
         self._request = compiled.create_infer_request()
+        devices = ",".join(compiled.get_property("EXECUTION_DEVICES"))
+        # One device runs the whole graph, or refuses the model.
+        self.execution = Execution(nodes={devices.lower(): len(self._network.get_ops())})
         if self._device.startswith("AUTO"):
-            log.info("model %r: OpenVINO chose %s", self._name, ", ".join(compiled.get_property("EXECUTION_DEVICES")))
+            log.info("model %r: OpenVINO chose %s", self._name, devices)
 
     def warm_up(self) -> None:
         """Run on zeros, unless the model leaves its input size open: the first run prepares the kernels."""

@@ -61,6 +61,14 @@ def test_results_are_what_the_specs_say(made):
     assert all(spec.layout in ("NHWC", "NCHW") for spec in backend.inputs)
 
 
+def test_where_the_nodes_run_adds_up_to_one_where_it_is_told(made):
+    execution = getattr(made[1](), "execution", None)
+    if execution is None:
+        pytest.skip("this backend does not tell")
+    assert sum(execution.shares.values()) == pytest.approx(1.0)
+    assert (execution.left_out, execution.building) == ({}, "")
+
+
 def test_the_same_input_gives_the_same_output(made):
     backend = made[1]()
     name = backend.outputs[0].name

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevision.errors import ModelError
-from edgevision.graphs import Tensor, read
+from edgevision.graphs import Tensor, ir, read
 from edgevision.graphs._tflite_names import OPERATORS, TYPES
 
 FILES = (
@@ -116,7 +116,7 @@ def test_graphs_within_graphs_have_an_end():
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_graph_or_a_clear_error(content):
-    for beginning in (b"", b"\x1c\0\0\0TFL3"):
+    for beginning in (b"", b"\x1c\0\0\0TFL3", b"<net>"):
         try:
             read(beginning + content, "m.bin")
         except ModelError as failure:
@@ -145,3 +145,42 @@ _cache: dict[Path, bytes] = {}
 
 def _read(path):
     return _cache.setdefault(path, path.read_bytes())
+
+
+IR = b"""<?xml version="1.0"?><net name="n" version="11"><layers>
+<layer id="0" name="x" type="Parameter"><output><port id="0" precision="FP32"><dim>1</dim><dim>-1</dim></port></output></layer>
+<layer id="1" name="w" type="Const"><data element_type="f32" shape="2,3" offset="0" size="24"/>
+<output><port id="0" precision="FP32"><dim>2</dim><dim>3</dim></port></output></layer>
+<layer id="2" name="m" type="MatMul"><input><port id="0"/><port id="1"/></input>
+<output><port id="2" precision="FP32"><dim>1</dim><dim>3</dim></port></output></layer>
+<layer id="3" name="r" type="Result"><input><port id="0"/></input></layer></layers><edges>
+<edge from-layer="0" from-port="0" to-layer="2" to-port="0"/><edge from-layer="1" from-port="0" to-layer="2" to-port="1"/>
+<edge from-layer="2" from-port="2" to-layer="3" to-port="0"/></edges></net>"""
+
+
+def test_openvino_s_files_are_one_and_read_as_one():
+    graph = read(ir.join(IR, bytes(24)), "m")
+    assert [(tensor.name, tensor.shape) for tensor in graph.inputs] == [("x", (1, -1))]
+    assert [(node.op, node.inputs, node.outputs) for node in graph.nodes] == [("MatMul", ("x", "w"), ("m",))]
+    assert [tensor.name for tensor in graph.outputs] == ["m"]
+    assert (graph.parameters, graph.format) == (6, "openvino")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (IR + b"\0" + bytes(23), "lie behind the file"),
+        (IR[:300] + b"\0", "its XML is broken"),
+        (b"<html/>", "holds <html> and no <net>"),
+        (b"<net/>", "has no layers"),
+        (b"<!DOCTYPE net [<!ENTITY a 'b'>]><net>&a;</net>", "has a document type"),
+    ],
+)
+def test_a_damaged_ir_file_is_a_clear_error(content, words):
+    with pytest.raises(ModelError, match=words):
+        read(content, "m.ir")
+
+
+def test_two_files_that_are_none():
+    with pytest.raises(ValueError, match="no XML"):
+        ir.join(b"hello", b"")

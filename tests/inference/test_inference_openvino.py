@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from edgevision import assembly, config, model_store
 from edgevision.errors import ConfigError, InferenceError, ModelError, PluginError, StateError, UsageError
 from edgevision.inference.openvino import Options
+from edgevision.pipeline import execution_of
 from edgevision.types import Detections
 
 openvino = pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgevision[openvino]'")
@@ -115,9 +116,10 @@ def test_weights_in_a_second_file_are_never_read(tmp_path, monkeypatch):
         load("openvino", add_model(external=True))
 
 
-def test_ir_is_refused_with_the_way_out():
+def test_ir_without_its_weights_is_refused_with_the_way_out():
     with pytest.raises(
-        ModelError, match=r"model 'm\.xml': it is OpenVINO IR, .* give backend openvino the \.onnx file"
+        ModelError,
+        match=r"model 'm\.xml': it is OpenVINO IR without its weights; edgevision models add takes the \.xml",
     ):
         load("openvino", b'<?xml version="1.0"?>\n<net name="m" version="11"></net>', "m.xml")
 
@@ -335,3 +337,48 @@ def test_the_command_line_knows_it(command_line, shared):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "cat" in json.loads(done.stdout)["predictions"][0]["label"]
+
+
+@pytest.fixture(scope="module")
+def ir_files(shared, tmp_path_factory):
+    """YOLOX-nano as OpenVINO writes it: an .xml file and its .bin."""
+    folder = tmp_path_factory.mktemp("ir")
+    network = openvino.Core().read_model(shared / "models" / "yolox_nano.onnx")
+    openvino.save_model(network, folder / "y.xml", compress_to_fp16=False)
+    return folder / "y.xml"
+
+
+def test_ir_becomes_one_file_and_gives_what_the_onnx_file_gives(ir_files, shared, tmp_path):
+    described = assembly.describe(ir_files, model_store.find("yolox-nano"), name="mine")
+    assert described.manifest.files["openvino"].file_name == "y.ir"
+    added = model_store.add(
+        described.manifest, described.content, labels_from=described.labels_from, models_dir=tmp_path
+    )
+    assert model_store.verify(added) == {"openvino": "ok"}
+    model = assembly.load_model(str(added.path))
+    assert model.backend_name == "openvino"
+    given = zeros_for(model.backend)
+    onnx = load_shared("openvino", shared, "yolox_nano.onnx")
+    np.testing.assert_allclose(model.backend.run(given)["output"], onnx.run(given)["output"], atol=1e-4)
+    told = execution_of(model)
+    assert told is not None
+    assert told.shares == {"cpu": 1.0}
+
+
+def test_ir_that_is_not_whole_is_refused(ir_files, tmp_path):
+    content = model_store.read_file(ir_files)
+    for cut in (content[:-1000], content[:5000], content[: content.index(b"\0")]):
+        with pytest.raises(ModelError):
+            load("openvino", cut)
+    alone = tmp_path / "alone.xml"
+    alone.write_bytes(ir_files.read_bytes())
+    with pytest.raises(
+        ModelError, match=r"alone\.bin: cannot be read: .*the weights of alone\.xml, which must lie beside it"
+    ):
+        model_store.read_file(alone)
+    (tmp_path / "alone.bin").write_bytes(b"")
+    alone.write_bytes(b"hello")
+    with pytest.raises(ModelError, match="it is no XML; give OpenVINO's"):
+        model_store.read_file(alone)
+    with pytest.raises(UsageError, match="is a file for openvino, not for onnxrt"):
+        model_store.backend_for(ir_files, "onnxrt")

@@ -34,10 +34,15 @@ def advice(facts: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]], targ
 
 
 def _quantise(facts: Mapping[str, Any], good: Mapping[str, Mapping[str, Any]], target: str, name: str) -> Iterator[str]:
-    kind, weighted = facts["quantisation"], any(op in facts["operators"] for op in ("Conv", "Gemm", "CONV_2D"))
+    kind, weighted = (
+        facts["quantisation"],
+        any(op in facts["operators"] for op in ("Conv", "Gemm", "CONV_2D", "Convolution")),
+    )
     command = f"edgevision quantize {name} --target {target} --calibration PICTURES --evaluate LABELLED -o models/"
     if kind in {"float", "float16 weights"} and weighted:
         widened = "; its float16 weights only make the file smaller, a CPU widens them" if kind != "float" else ""
+        if facts["format"] == "openvino":
+            command = command.replace(name, "THE_ONNX_FILE_IT_WAS_MADE_OF", 1)
         yield f"it computes in float{widened}: {command}"
         return
     if kind == "integer weights":

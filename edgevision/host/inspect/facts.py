@@ -10,9 +10,13 @@ from edgevision.inference._ort_session import is_quantised
 
 INTEGERS = frozenset({"int4", "uint4", "int8", "uint8", "int16"})
 WEIGHTED = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "FusedConv"}
-) | frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"})  # fmt: skip
-"""Operators in which a network spends its time, in ONNX and TensorFlow Lite."""
+    {
+        *("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"),
+        *("FusedConv", "Convolution", "GroupConvolution", "ConvolutionBackpropData"),
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"),
+    }
+)
+"""Operators in which a network spends its time, in ONNX, OpenVINO and TensorFlow Lite."""
 _NMS = {"NonMaxSuppression", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "TFLite_Detection_PostProcess",
         "BatchedNMS_TRT", "EfficientNMS_TRT", "NMSRotated"}  # fmt: skip
 
@@ -55,21 +59,35 @@ def _weights(graph: Graph) -> dict[str, int]:
 
 def quantisation(graph: Graph) -> str:
     """`float`, `float16 weights`, `integer weights`, `QDQ`, `QOperator` or `integer`."""
-    if graph.format == "tflite":
-        weighted = [node for node in graph.nodes if node.op in WEIGHTED and len(node.inputs) > 1]
-        types = [tuple(_dtype(graph, name) for name in node.inputs[:2]) for node in weighted]
-        if types and sum(data in INTEGERS and weight in INTEGERS for data, weight in types) > len(types) / 2:
-            return "integer"
-        if any(weight in INTEGERS for _, weight in types):
-            return "integer weights"
-    elif any(op.startswith("QLinear") or op.endswith("Integer") for op in graph.operators):
-        return "QOperator"
-    elif graph.operators["QuantizeLinear"]:
-        return "QDQ"
-    elif any(is_quantised(op) for op in graph.operators):
-        return "integer weights"
+    found = {"openvino": _of_ir, "tflite": _of_tflite, "onnx": _of_onnx}[graph.format](graph)
+    if found:
+        return found
     largest = max(_weights(graph).items(), key=lambda item: item[1], default=("float32", 0))[0]
     return "float16 weights" if largest == "float16" else "float"
+
+
+def _of_ir(graph: Graph) -> str:
+    if graph.operators["FakeQuantize"]:
+        return "integer"
+    weights = _weights(graph)
+    integers = sum(count for kind, count in weights.items() if kind in INTEGERS)
+    return "integer weights" if integers > sum(weights.values()) / 2 else ""
+
+
+def _of_tflite(graph: Graph) -> str:
+    weighted = [node for node in graph.nodes if node.op in WEIGHTED and len(node.inputs) > 1]
+    types = [tuple(_dtype(graph, name) for name in node.inputs[:2]) for node in weighted]
+    if types and sum(data in INTEGERS and weight in INTEGERS for data, weight in types) > len(types) / 2:
+        return "integer"
+    return "integer weights" if any(weight in INTEGERS for _, weight in types) else ""
+
+
+def _of_onnx(graph: Graph) -> str:
+    if any(op.startswith("QLinear") or op.endswith("Integer") for op in graph.operators):
+        return "QOperator"
+    if graph.operators["QuantizeLinear"]:
+        return "QDQ"
+    return "integer weights" if any(is_quantised(op) for op in graph.operators) else ""
 
 
 def _dtype(graph: Graph, name: str) -> str:
@@ -118,9 +136,11 @@ def _of_node(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
 
 def multiply_adds_of(op: str, data: tuple[int, ...], weight: tuple[int, ...], out: tuple[int, ...]) -> int:
     """Of one operator, by the shapes of what it reads, its weights and what it makes."""
-    if op in {"ConvTranspose", "TRANSPOSE_CONV"}:
+    if op == "GroupConvolution":
+        return _count(out) * _count(weight[2:])  # (groups, out / groups, in / groups, kh, kw)
+    if op in {"ConvTranspose", "TRANSPOSE_CONV", "ConvolutionBackpropData"}:
         # Each number that goes in is multiplied with one filter: (in, out / groups, kh, kw), or TFLite's (out, kh, kw, in).
-        return _count(data) * (_count(weight) // (weight[0] if op == "ConvTranspose" else weight[-1]))
+        return _count(data) * (_count(weight) // (weight[-1] if op == "TRANSPOSE_CONV" else weight[0]))
     if op == "DEPTHWISE_CONV_2D":
         return _count(out) * _count(weight[1:3])  # (1, kh, kw, channels)
     if op in {"Gemm", "MatMul", "QLinearMatMul", "MatMulInteger", "BATCH_MATMUL"}:

@@ -13,7 +13,6 @@ from edgevision.graphs import read
 from edgevision.host.inspect.advice import advice
 from edgevision.host.inspect.facts import facts
 from edgevision.host.quantize.targets import choose_target
-from edgevision.manifest import MAX_MODEL_BYTES
 
 DEADLINE_S = 120.0
 """For one runtime: loading, a second of runs, and one with every optimisation off."""
@@ -52,7 +51,7 @@ def inspect(
     """Look at one file.
 
     Args:
-        file: .onnx or .tflite.
+        file: .onnx, .tflite, or OpenVINO's .xml or .ir.
         backends: which runtimes to ask; None is all that are here and read it, and none is an empty list.
         providers: execution providers of ONNX Runtime, in order.
         threads: of one inference.
@@ -62,7 +61,7 @@ def inspect(
         ModelError: the file cannot be read, or is none.
         UsageError: a backend does not read it.
     """
-    content = _content(file)
+    content = model_store.read_file(file)
     graph = read(content, str(file))
     document = {"file": str(file), "sha256": model_store.digest_of(content), **facts(graph)}
     chosen = _backends(file, backends)
@@ -82,21 +81,12 @@ def inspect(
         )
     document["here"] = runs
     try:
-        target = choose_target("auto", file.suffix.lower()).name
+        suffix = file.suffix.lower()
+        target = "openvino" if graph.format == "openvino" else choose_target("auto", suffix).name
     except UsageError:  # a machine that nobody quantises for
         target = "auto"
     document["advice"] = list(advice(document, runs, target, str(file)))
     return document
-
-
-def _content(file: Path) -> bytes:
-    try:
-        size = file.stat().st_size
-        if size > MAX_MODEL_BYTES:
-            raise ModelError(f"{file}: is larger than {MAX_MODEL_BYTES} bytes, which is the limit")
-        return file.read_bytes()
-    except OSError as failure:
-        raise ModelError(f"{file}: cannot be read: {failure.strerror or failure}") from failure
 
 
 def _backends(file: Path, wanted: Sequence[str] | None) -> list[str]:

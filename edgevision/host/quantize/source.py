@@ -70,6 +70,10 @@ def open_source(given: str, *, like: str | None = None, wanted: str | None = Non
     if path.suffix.lower() in BACKEND_BY_SUFFIX:
         if not path.is_file():
             raise UsageError(f"{given}: no such file")
+        if BACKEND_BY_SUFFIX[path.suffix.lower()] not in _BACKENDS.values():
+            raise UsageError(
+                f"{given}: only .onnx and .tflite files can be quantised; give the .onnx that it was made of"
+            )
         described = assembly.identify(path, like=like)
         described.model.close()
         manifest = described.manifest

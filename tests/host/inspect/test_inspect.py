@@ -88,7 +88,7 @@ def test_nms_and_custom_operators_are_named(shared):
     assert any("stands inside the graph" in line for line in document["advice"])
 
 
-FLOAT = {"quantisation": "float", "operators": {"Conv": 1}, "open_sizes": False, "inputs": [], "nms": [],
+FLOAT = {"format": "onnx", "quantisation": "float", "operators": {"Conv": 1}, "open_sizes": False, "inputs": [], "nms": [],
          "opsets": {"ai.onnx": 17}, "weight_types": {}}  # fmt: skip
 INTEGER = {**FLOAT, "quantisation": "QDQ"}
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from edgevision import registry
 from edgevision.errors import ModelError
+from edgevision.graphs import ir
 from edgevision.inference.openvino import own_words
 
 _CONVOLUTIONS: Final = frozenset({"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected"})
@@ -24,7 +25,7 @@ def integer_share(content: bytes) -> tuple[int, int, dict[str, int]]:
     """Count the integer layers in the graph that OpenVINO executes on this CPU.
 
     Args:
-        content: the ONNX file.
+        content: the ONNX file, or OpenVINO's as one.
 
     Returns:
         How many convolutions and fully connected layers run as integers, how many there are, and how often each kind of
@@ -38,7 +39,9 @@ def integer_share(content: bytes) -> tuple[int, int, dict[str, int]]:
     core = openvino.Core()
     try:
         # As backend `openvino` compiles it.
-        compiled = core.compile_model(core.read_model(content), "CPU", {"EXECUTION_MODE_HINT": "ACCURACY"})
+        xml, weights = ir.split(content) if ir.is_ir(content) else (content, None)
+        network = core.read_model(xml) if weights is None else core.read_model(xml, weights)
+        compiled = core.compile_model(network, "CPU", {"EXECUTION_MODE_HINT": "ACCURACY"})
         layers = [_layer(node) for node in compiled.get_runtime_model().get_ordered_ops()]
     except RuntimeError as failure:
         raise ModelError(f"the quantised model cannot be used: {own_words(failure)}") from failure
