@@ -50,6 +50,12 @@ def _number(handler: Any, number: int) -> None:
     give(handler, content.tobytes(), kind="image/png")
 
 
+def _producer() -> str:
+    """The GenTL producer that comes with the `genicam` package for trying out: three cameras that show a bouncing ball."""
+    genicam = pytest.importorskip("genicam", reason="needs pip install 'edgevision[genicam]'")
+    return str(Path(genicam.__file__).with_name("viky.cti"))
+
+
 SERVER: list[HttpCamera] = []
 
 
@@ -62,6 +68,7 @@ def _server() -> Iterator[None]:
 
 
 ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "genicam": lambda _: {"producer": _producer(), "device": "0", "settings": {"Width": 160, "Height": 120}},
     "gstreamer": lambda _: {"pipeline": "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=500/1"},
     "hot_folder": _watched,
     "http_snapshot": _snapshots,
@@ -72,6 +79,7 @@ ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
 
 MISSING: dict[str, dict[str, Any] | None] = {
+    "genicam": {"producer": "/no/such/producer.cti"},
     "gstreamer": None,
     "hot_folder": {"path": "/no/such/folder"},
     "http_snapshot": {"url": "http://nobody.invalid/no/such/picture"},
@@ -80,6 +88,10 @@ MISSING: dict[str, dict[str, Any] | None] = {
     "synthetic": None,
 }
 """Options that name something that is not there; None where nothing can be missing, or no path names it."""
+
+
+SIZES = {"genicam": (160, 120)}
+"""Width and height of the pictures, where they are not 64x48."""
 
 
 @pytest.fixture(params=available("capture"))
@@ -121,9 +133,10 @@ def test_it_is_imported_without_opening_anything(name: str) -> None:
     assert done.stderr == ""
 
 
-def test_frames_are_bgr_pictures(endless: FrameSource) -> None:
+def test_frames_are_bgr_pictures(endless: FrameSource, name: str) -> None:
+    width, height = SIZES.get(name, (64, 48))
     for frame in islice(endless.frames(), 10):
-        assert frame.image.shape == (48, 64, 3)
+        assert frame.image.shape == (height, width, 3)
         assert frame.image.dtype == np.uint8
         assert frame.image.flags.c_contiguous
         assert frame.camera == "line-1"
@@ -177,14 +190,15 @@ def test_what_is_missing_is_said_when_it_is_opened(absent: str) -> None:
     made.close()
 
 
-def test_the_wrapper_keeps_the_contract(endless: FrameSource) -> None:
+def test_the_wrapper_keeps_the_contract(endless: FrameSource, name: str) -> None:
+    width, height = SIZES.get(name, (64, 48))
     wrapped = Oriented(endless, rotation=90, flip="horizontal", roi=(0.5, 0.5, 1, 1))
     assert wrapped.live == endless.live
     frames = wrapped.frames()
     for number, frame in enumerate(islice(frames, 10)):
         assert frame.sequence == number
-        assert frame.image.shape == (64, 48, 3)
+        assert frame.image.shape == (width, height, 3)
         assert frame.image.flags.c_contiguous
-        assert frame.roi == (24, 32, 48, 64)
+        assert frame.roi == (height // 2, width // 2, height, width)
     wrapped.close()
     assert list(frames) == []
