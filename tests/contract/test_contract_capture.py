@@ -1,5 +1,7 @@
 """What `capture/base.py` promises, of every capture plug-in there is: a new one fails here until it is told how to run it."""
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,8 +12,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import ValidationError
+from support_brokers import Mosquitto
 from support_http import HttpCamera, give
 
 from edgevision.capture._orient import Oriented
@@ -44,10 +49,14 @@ def _snapshots(_: Path) -> dict[str, Any]:
     return {"url": SERVER[0].url()}
 
 
-def _number(handler: Any, number: int) -> None:
+def png(number: int) -> bytes:
     done, content = cv2.imencode(".png", np.full((48, 64, 3), number % 200, np.uint8))
     assert done
-    give(handler, content.tobytes(), kind="image/png")
+    return content.tobytes()
+
+
+def _number(handler: Any, number: int) -> None:
+    give(handler, png(number), kind="image/png")
 
 
 def _producer() -> str:
@@ -67,6 +76,54 @@ def _server() -> Iterator[None]:
         SERVER.clear()
 
 
+class PictureFeed:
+    """A broker on which somebody publishes a picture every few milliseconds."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if binary is None:
+            pytest.skip("needs the mosquitto binary: apt-get install mosquitto")
+        self.broker = Mosquitto(binary, folder)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._publish)
+
+    def start(self) -> dict[str, Any]:
+        self.broker.start()
+        self._thread.start()
+        return {"host": self.broker.host, "port": self.broker.port, "topic": "pictures"}
+
+    def _publish(self) -> None:
+        client = paho.Client(CallbackAPIVersion.VERSION2)
+        client.connect(self.broker.host, self.broker.port)
+        client.loop_start()
+        number = 0
+        while not self._ending.wait(0.004):
+            client.publish("pictures", png(number), 0)
+            number += 1
+        client.disconnect()
+        client.loop_stop()
+
+    def end(self) -> None:
+        self._ending.set()
+        self._thread.join(10)
+        self.broker.kill()
+
+
+FEEDS: list[PictureFeed] = []
+
+
+@pytest.fixture(autouse=True)
+def _feeds() -> Iterator[None]:
+    yield
+    while FEEDS:
+        FEEDS.pop().end()
+
+
+def _published(folder: Path) -> dict[str, Any]:
+    FEEDS.append(PictureFeed(folder))
+    return FEEDS[-1].start()
+
+
 ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "genicam": lambda _: {"producer": _producer(), "device": "0", "settings": {"Width": 160, "Height": 120}},
     "gstreamer": lambda _: {"pipeline": "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=500/1"},
@@ -74,6 +131,7 @@ ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "http_snapshot": _snapshots,
     "images": _pictures,
     "opencv": _film,
+    "mqtt_image": _published,
     "synthetic": lambda _: {"width": 64, "height": 48},
 }
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
@@ -84,6 +142,7 @@ MISSING: dict[str, dict[str, Any] | None] = {
     "hot_folder": {"path": "/no/such/folder"},
     "http_snapshot": {"url": "http://nobody.invalid/no/such/picture"},
     "images": {"path": "/no/such/folder"},
+    "mqtt_image": None,
     "opencv": {"url": "/no/such/film.mp4"},
     "synthetic": None,
 }
