@@ -16,6 +16,7 @@ from edgevision.messages.contract import (
     SinkTelemetry,
     SpoolTelemetry,
     StageSummary,
+    TriggerTelemetry,
 )
 from edgevision.messages.delivery import Deliveries, Delivery
 from edgevision.messages.jpeg import add_jpeg_comment, read_jpeg_comment
@@ -38,6 +39,7 @@ __all__ = [
     "SinkTelemetry",
     "SpoolTelemetry",
     "StageSummary",
+    "TriggerTelemetry",
     "add_jpeg_comment",
     "mark_historical",
     "prediction_items",

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgevision.capture._triggered import TriggerBox
 from edgevision.capture.base import FrameSource
 from edgevision.clock import Clock
 from edgevision.errors import EdgevisionError
@@ -104,6 +105,8 @@ class Camera:
         self.restarts = 0
         self.blind_spells = 0
         """How often the model began to fail on this camera's frames."""
+        self.triggers: TriggerBox | None = None
+        """What asks it for pictures; None where all that come are looked at."""
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
         self._make_source = make_source

@@ -18,6 +18,7 @@ from edgevision.messages import CameraTelemetry, Composer
 from edgevision.pipeline import Model
 from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.metrics import trigger_telemetry
 from edgevision.runtime.progress import Board
 from edgevision.runtime.snapshots import Snapshots
 from edgevision.runtime.watch import watching
@@ -95,6 +96,7 @@ class ModelGroup:
             clock=self._clock,
             **watching(section, self._state_dir, self._clock),
         )
+        camera.triggers = sources.triggers
         status.set("starting", "the source is being opened")
         snapshots = None
         if section.snapshot is not None:
@@ -172,6 +174,7 @@ class ModelGroup:
             snapshots_dropped=station.snapshots.dropped if station.snapshots else 0,
             fps=round(frames / interval_s, 2),
             stages_ms=stages,
+            triggers=trigger_telemetry(camera.triggers),
         )
 
     def _camera_changed(self, status: CameraStatus) -> None:
