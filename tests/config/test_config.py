@@ -1,11 +1,13 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevision import config
+from edgevision import config, documents
 from edgevision.errors import ConfigError
 
 GOOD = """\
@@ -85,6 +87,27 @@ def test_the_annotated_sample_is_good():
     # What the sample shows of them is the default, as it says.
     assert loaded.cameras[0].reader == config.ReaderSection()
     assert loaded.cameras[0].health == config.HealthSection()
+
+
+def test_the_other_sources_of_the_annotated_sample_are_good(tmp_path):
+    sample = (Path(__file__).parents[2] / "deploy" / "edgevision.yaml").read_text(encoding="utf-8")
+    told = sample.partition("# Other sources;")[2].partition("\n\n")[0]
+    parts = [part for part in re.split(r"^#$", told, flags=re.MULTILINE) if "source:" in part or "trigger:" in part]
+    blocks = ["\n".join(line.removeprefix("#") for line in part.strip("\n").splitlines()) for part in parts]
+    blocks = [
+        block[block.index("   source:") if "source:" in block else block.index("   trigger:") :] for block in blocks
+    ]
+    types = []
+    for file in ("snap-password", "camera.pem"):
+        (tmp_path / file).write_text("x")
+    for block in blocks:
+        camera = yaml.safe_load(block.replace("/etc/edgevision", str(tmp_path)))
+        base = yaml.safe_load(GOOD)
+        base["cameras"][0].update(camera)
+        document = documents.Document(file="t", data=base, lines={})
+        loaded = config.from_document(document, folder=tmp_path, environ={})
+        types.append(loaded.cameras[0].source.type)
+    assert types == ["http_snapshot", "hot_folder", "mqtt_image", "gstreamer", "genicam", "opencv"]
 
 
 @pytest.mark.parametrize(

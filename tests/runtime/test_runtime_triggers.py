@@ -49,8 +49,13 @@ def test_each_trigger_is_a_result_with_its_id_and_the_rest_is_quiet(broker, tmp_
             listener.wait_for(lambda heard: b'"triggers":{"received":4,"served":4,"missed":0' in heard.payload)
         finally:
             service.stop()
+        listener.wait_for(
+            lambda heard: heard.topic == "plant/box/a/status" and b'"camera_state":"off"' in heard.payload
+        )
     results = of("a/results")
     assert [found["frame"]["origin"] for found in results] == [f"part-{number}" for number in range(4)]
     assert [found["frame"]["sequence"] for found in results] == [0, 1, 2, 3]
     assert all(found["trusted"] for found in results)
-    assert [found["camera_state"] for found in of("a/status")] == ["starting", "live", "off"]
+    told = [(found["camera_state"], found["reason"]) for found in of("a/status")]
+    assert told[1:3] == [("live", "the source is watched; no picture is due"), ("live", "frames arrive")]
+    assert [state for state, _ in told] == ["starting", "live", "live", "off"]
