@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ _CODES: dict[str, int | None] = {
 _SHIFTS = {"Mono10": 6, "Mono12": 4, "Mono14": 2}
 """Unpacked formats of 16 bits, and how far their bits are from the top."""
 
-Setting = Annotated[bool | int | float | str, Field(union_mode="left_to_right")]
+Setting: TypeAlias = bool | int | float | str
 
 
 class Options(registry.Options):

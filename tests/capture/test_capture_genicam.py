@@ -111,6 +111,12 @@ def test_a_file_that_is_no_producer(tmp_path: Path) -> None:
     assert "fake.cti" in failure_of(source(producer=str(tmp_path / "fake.cti")))
 
 
+def test_a_setting_keeps_its_type() -> None:
+    given = {"A": 1, "B": True, "C": 2.0, "D": "1"}
+    kept = source_module.Options(producer="a.cti", settings=given).settings
+    assert [(type(value), value) for value in kept.values()] == [(int, 1), (bool, True), (float, 2.0), (str, "1")]
+
+
 def test_names_that_cannot_be_settings() -> None:
     with pytest.raises(ValidationError):
         source_module.Options(producer="a.cti", settings={"a b": 1})

@@ -107,7 +107,7 @@ def test_the_other_sources_of_the_annotated_sample_are_good(tmp_path):
         document = documents.Document(file="t", data=base, lines={})
         loaded = config.from_document(document, folder=tmp_path, environ={})
         types.append(loaded.cameras[0].source.type)
-    assert types == ["http_snapshot", "hot_folder", "mqtt_image", "gstreamer", "genicam", "opencv"]
+    assert types == ["http_snapshot", "hot_folder", "mqtt_image", "gstreamer", "genicam", "picamera2", "opencv"]
 
 
 @pytest.mark.parametrize(

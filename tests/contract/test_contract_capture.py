@@ -132,6 +132,7 @@ ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "images": _pictures,
     "opencv": _film,
     "mqtt_image": _published,
+    "picamera2": lambda _: {"width": 64, "height": 64},
     "synthetic": lambda _: {"width": 64, "height": 48},
 }
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
@@ -143,13 +144,14 @@ MISSING: dict[str, dict[str, Any] | None] = {
     "http_snapshot": {"url": "http://nobody.invalid/no/such/picture"},
     "images": {"path": "/no/such/folder"},
     "mqtt_image": None,
+    "picamera2": None,
     "opencv": {"url": "/no/such/film.mp4"},
     "synthetic": None,
 }
 """Options that name something that is not there; None where nothing can be missing, or no path names it."""
 
 
-SIZES = {"genicam": (160, 120)}
+SIZES = {"genicam": (160, 120), "picamera2": (64, 64)}
 """Width and height of the pictures, where they are not 64x48."""
 
 
