@@ -229,6 +229,21 @@ class Listener:
             return list(self.heard)
 
 
+@contextmanager
+def publisher(port: int) -> Iterator[Any]:
+    """`publish(topic, payload)`, which returns when the broker has it."""
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect(HOST, port)
+    client.loop_start()
+
+    def publish(topic: str, payload: bytes, *, retain: bool = False) -> None:
+        client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE_S)
+
+    yield publish
+    client.disconnect()
+    client.loop_stop()
+
+
 class Certificates:
     """A private authority in `folder`, made with openssl; one key for all, because making keys is slow."""
 

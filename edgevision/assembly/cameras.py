@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from edgevision import registry
 from edgevision.assembly.building import ModelSettings
 from edgevision.capture._orient import Oriented
+from edgevision.capture._triggered import TriggerBox, Triggered
 from edgevision.capture.base import FrameSource, SourceContext, tell_nobody
 from edgevision.capture.reader import Job, Limits, Reader
 from edgevision.clock import SYSTEM_CLOCK, Clock
@@ -52,6 +53,13 @@ class SourceMaker:
         self._camera = camera
         self._clock = clock
         self._reader: Reader | None = None
+        self.triggers: TriggerBox | None = None
+        """Where the camera's triggers come in; None where it needs none."""
+        trigger = camera.trigger
+        if trigger is not None and trigger.broker is not None:
+            self.triggers = TriggerBox(
+                trigger.broker, trigger.topic, camera=camera.name, deadline_s=trigger.deadline_s, clock=clock
+            )
 
     def make(self, idle: Callable[[str], None] = tell_nobody) -> FrameSource:
         """A new, unopened source, turned and flipped as its config says; `idle` as in `SourceContext`.
@@ -59,6 +67,13 @@ class SourceMaker:
         Raises:
             EdgevisionError: the plug-in's SDK is missing, or it refuses its options.
         """
+        source = self._make(idle)
+        if self.triggers is None:
+            return source
+        self.triggers.start()
+        return Triggered(source, self.triggers, idle=idle, clock=self._clock)
+
+    def _make(self, idle: Callable[[str], None]) -> FrameSource:
         if self._reader is not None:
             return self._reader.source(idle)
         source = make_source(self._camera, clock=self._clock, idle=idle)
@@ -73,6 +88,8 @@ class SourceMaker:
 
     def close(self) -> None:
         """End what waits for another try."""
+        if self.triggers is not None:
+            self.triggers.close()
         if self._reader is not None:
             self._reader.close()
 

@@ -26,7 +26,7 @@ from edgevision.config.sections import (
     SnapshotSection,
     SupervisionSection,
 )
-from edgevision.config.watching import HealthSection, ReaderSection
+from edgevision.config.watching import HealthSection, ReaderSection, TriggerSection
 from edgevision.environment import variables
 from edgevision.errors import ConfigError, Fault
 
@@ -43,6 +43,7 @@ __all__ = [
     "RuleSection",
     "SnapshotSection",
     "SupervisionSection",
+    "TriggerSection",
     "digest",
     "from_document",
     "load",

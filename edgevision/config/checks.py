@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgevision import documents, model_store, registry
+from edgevision.capture.base import SourceContext
 from edgevision.config.sections import Config
 from edgevision.documents import Document, Location
 from edgevision.environment import default_state_dir, user_models_dir
@@ -43,6 +44,7 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
             problem = registry.unknown_name("model", model, sorted(models)) + " (the names under `models`)"
             yield _fault(document, (*at, "model"), problem)
         folder = folders.get(str(model))
+        yield from _check_trigger(document, index, config)
         yield from _check_rules(document, index, camera, config, folder)
         what = _part(camera, "snapshot", dict).get("what")
         for kind, task, needs in (
@@ -57,6 +59,24 @@ def cross_check(document: Document, config: Config | None) -> Iterator[Fault]:
                 f"masks are a segmentation's, and {folder.manifest.name} does {folder.manifest.task}; take them away"
             )
             yield _fault(document, (*at, "masks"), problem)
+
+
+def _check_trigger(document: Document, index: int, config: Config | None) -> Iterator[Fault]:
+    """Whether a camera that is triggered gives pictures all the while; a file waits, and would give an old one."""
+    if config is None or config.cameras[index].trigger is None:
+        return
+    section = config.cameras[index]
+    try:
+        # Making a source opens nothing.
+        source = registry.load("capture", section.source.type).create(
+            section.source.options, SourceContext(camera=section.name)
+        )
+    except EdgevisionError:
+        return  # its SDK is missing here, which is told when the camera is opened
+    if not source.live:
+        problem = f"needs a camera or stream, and `{section.source.type}` is read as a file here; take `trigger` out"
+        yield _fault(document, ("cameras", index, "trigger"), problem)
+    source.close()
 
 
 def _check_files(document: Document) -> Iterator[Fault]:

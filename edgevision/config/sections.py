@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from edgevision import documents, registry
-from edgevision.config.watching import HealthSection, ReaderSection
+from edgevision.broker.options import BrokerOptions
+from edgevision.config.watching import HealthSection, ReaderSection, TriggerSection
 from edgevision.environment import default_state_dir, user_models_dir
 from edgevision.errors import EdgevisionError
 from edgevision.logs import LogFormat, LogLevel
@@ -174,6 +175,7 @@ class CameraSection(_Section):
     """Without a frame for this long, the camera's state is `stalled`."""
     reader: ReaderSection = ReaderSection()
     health: HealthSection = HealthSection()
+    trigger: TriggerSection | None = None
     rules: list[RuleSection] = []
     snapshot: SnapshotSection | None = None
     masks: MasksSection = MasksSection()
@@ -263,6 +265,28 @@ class Config(_Section):
         if self.mqtt is None and not self.sinks:
             raise ValueError("nowhere to publish: give `mqtt` (host, port, topic) or `sinks`")
         return self
+
+    @model_validator(mode="after")
+    def _triggers_have_a_broker(self) -> Config:
+        """A camera's section holds all that it depends on, so that a reload with another broker restarts it."""
+        lacking = [camera.name for camera in self.cameras if camera.trigger and camera.trigger.broker is None]
+        if not lacking:
+            return self
+        if self.mqtt is None:
+            raise ValueError(
+                f"camera {lacking[0]}: trigger: no broker to hear triggers from: give `mqtt`, or its `broker`"
+            )
+        values = {name: getattr(self.mqtt, name) for name in BrokerOptions.model_fields}
+        broker = BrokerOptions.model_construct(
+            **{**values, "client_id": None}
+        )  # two clients of one id throw each other out
+        cameras = [
+            camera.model_copy(update={"trigger": camera.trigger.model_copy(update={"broker": broker})})
+            if camera.trigger and camera.trigger.broker is None
+            else camera
+            for camera in self.cameras
+        ]
+        return self.model_copy(update={"cameras": cameras})
 
     @property
     def models_dir(self) -> Path:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgevision.broker.options import BrokerOptions
+
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Level = Annotated[int, Field(ge=0, le=255)]
@@ -26,6 +28,17 @@ class ReaderSection(_Section):
     """The same until the first frame, with opening in it."""
     memory_mb: Annotated[int, Field(ge=64, le=65_536)] = 512
     """A process that holds more is killed. It needs about 90 and ten pictures (2.6 each at 1280x720, 24.9 at 3840x2160)."""
+
+
+class TriggerSection(_Section):
+    """One picture for each message on a topic, in place of all that come."""
+
+    topic: Annotated[str, Field(pattern=r"^[^+#\x00]+$", max_length=1024)]
+    """Where a message asks for a picture. Its payload (`{"id": ...}`, or text) becomes `frame.origin` of the result."""
+    deadline_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """A trigger that has no picture after this gets none, and is counted in telemetry."""
+    broker: BrokerOptions | None = None
+    """Where they are published; without it, the broker of `mqtt`."""
 
 
 class HealthSection(_Section):

@@ -19,6 +19,7 @@ from edgevision.messages.contract import (
     SinkTelemetry,
     SpoolTelemetry,
     StageSummary,
+    TriggerTelemetry,
 )
 from edgevision.messages.delivery import Deliveries, Delivery
 from edgevision.messages.jpeg import add_jpeg_comment, read_jpeg_comment
@@ -47,6 +48,7 @@ __all__ = [
     "SinkTelemetry",
     "SpoolTelemetry",
     "StageSummary",
+    "TriggerTelemetry",
     "add_jpeg_comment",
     "class_map_png",
     "mark_historical",

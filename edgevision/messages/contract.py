@@ -289,6 +289,17 @@ class StageSummary(_Payload):
     max: Milliseconds
 
 
+class TriggerTelemetry(_Payload):
+    """A triggered camera's messages that asked for a picture; counts since the camera was started."""
+
+    received: Count
+    served: Count
+    missed: Count
+    """They got no picture in time: parts that nobody looked at."""
+    delay_ms: StageSummary | None
+    """From a trigger's arrival to its picture, over the last interval; null where there was none."""
+
+
 class CameraTelemetry(_Payload):
     """One camera's counts since the daemon started, and times over the last interval."""
 
@@ -306,6 +317,8 @@ class CameraTelemetry(_Payload):
     snapshots_dropped: Count
     fps: Annotated[float, Field(ge=0)]
     stages_ms: dict[str, StageSummary]
+    triggers: TriggerTelemetry | None = None
+    """Null where the camera is not triggered."""
 
 
 class SpoolTelemetry(_Payload):

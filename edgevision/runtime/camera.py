@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgevision.capture._triggered import TriggerBox
 from edgevision.capture.base import FrameSource
 from edgevision.clock import Clock
 from edgevision.errors import EdgevisionError
@@ -106,6 +107,8 @@ class Camera:
         self.status = status
         self.window = StageWindow()
         self.tally = Tally() if tally is None else tally
+        self.triggers: TriggerBox | None = None
+        """What asks it for pictures; None where all that come are looked at."""
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
         self._make_source = make_source

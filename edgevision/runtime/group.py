@@ -18,6 +18,7 @@ from edgevision.messages import CameraTelemetry, Composer
 from edgevision.pipeline import Model
 from edgevision.runtime.camera import Camera, CameraStatus
 from edgevision.runtime.exchange import FrameExchange
+from edgevision.runtime.metrics import trigger_telemetry
 from edgevision.runtime.progress import Board
 from edgevision.runtime.snapshots import Snapshots
 from edgevision.runtime.tally import Tally
@@ -109,6 +110,7 @@ class ModelGroup:
             tally=tally,
             **watching(section, self._state_dir, self._clock),
         )
+        camera.triggers = sources.triggers
         status.set("starting", "the source is being opened")
         snapshots = None
         if section.snapshot is not None:
@@ -214,6 +216,7 @@ def _camera_telemetry(station: Station, interval_s: float) -> CameraTelemetry:
         snapshots_dropped=tally.snapshots_dropped,
         fps=round(frames / interval_s, 2),
         stages_ms=stages,
+        triggers=trigger_telemetry(camera.triggers),
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgevision.capture._triggered import TriggerBox
 from edgevision.clock import Clock
-from edgevision.messages import ProcessTelemetry, StageSummary
+from edgevision.messages import ProcessTelemetry, StageSummary, TriggerTelemetry
 from edgevision.types import StageTimes
 
 WINDOW = 4096
@@ -53,6 +54,19 @@ class StageWindow:
         if count == 0:
             return 0, {}
         return count, {stage: _summary(np.frombuffer(window, np.int64) / 1e6) for stage, window in times.items()}
+
+
+def trigger_telemetry(triggers: TriggerBox | None) -> TriggerTelemetry | None:
+    """A triggered camera's counts and delays; begins a new interval."""
+    if triggers is None:
+        return None
+    delays_ms = triggers.take_delays_ms()
+    return TriggerTelemetry(
+        received=triggers.received,
+        served=triggers.served,
+        missed=triggers.missed,
+        delay_ms=_summary(np.array(delays_ms)) if delays_ms else None,
+    )
 
 
 def _summary(times_ms: np.ndarray) -> StageSummary:

@@ -1,11 +1,13 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevision import config
+from edgevision import config, documents
 from edgevision.errors import ConfigError
 
 GOOD = """\
@@ -48,6 +50,35 @@ def test_the_smallest_config_and_its_defaults(tmp_path):
     assert loaded.mqtt.deliveries.status.retain
 
 
+def test_a_trigger_takes_the_daemons_broker_or_its_own(tmp_path):
+    at = "    model: parts\n    trigger: {topic: line/part}\n"
+    loaded = load(tmp_path, GOOD.replace("    model: parts\n", at).replace("host: broker", "host: b\n  username: u"))
+    assert (loaded.cameras[0].trigger.broker.where, loaded.cameras[0].trigger.broker.username) == ("b:1883", "u")
+    own = GOOD.replace("    model: parts\n", at.replace("part}", "part, broker: {host: other, port: 1884}}"))
+    assert load(tmp_path, own).cameras[0].trigger.broker.where == "other:1884"
+
+
+def test_a_trigger_wants_a_broker_a_camera_and_a_topic(tmp_path):
+    at = "    model: parts\n    trigger: {topic: line/part}\n"
+    text = GOOD.replace("    model: parts\n", at)
+    alone = text.replace("mqtt:\n  host: broker\n  topic: acme/line3\n", "sinks: [{type: memory}]\n")
+    assert "no broker to hear triggers from: give `mqtt`" in faults(tmp_path, alone)[0].problem
+    (fault,) = faults(tmp_path, text.replace("{type: opencv, url: rtsp://cam/1}", "{type: images, path: x}"))
+    assert (fault.key, fault.line) == ("cameras[0].trigger", 11)
+    assert "needs a camera or stream, and `images` is read as a file" in fault.problem
+    (fault,) = faults(tmp_path, text.replace("line/part", "line/+"))
+    assert fault.key == "cameras[0].trigger.topic"
+
+
+def test_the_files_of_a_cameras_login_are_looked_for(tmp_path):
+    there = tmp_path / "there"
+    there.write_text("s3cret")
+    login = "{type: http_snapshot, url: 'https://c/x', username: u, password_file: %s, ca_file: %s}"
+    text = GOOD.replace("{type: opencv, url: rtsp://cam/1}", login % (there, tmp_path / "none"))
+    (fault,) = faults(tmp_path, text)
+    assert (fault.key, fault.problem) == ("cameras[0].source.ca_file", f"{tmp_path / 'none'}: no such file")
+
+
 def test_the_annotated_sample_is_good():
     loaded: Any = config.load(Path(__file__).parents[2] / "deploy" / "edgevision.yaml", environ={})
     assert loaded.cameras[0].rules[0].name == "cup-there"
@@ -56,6 +87,27 @@ def test_the_annotated_sample_is_good():
     # What the sample shows of them is the default, as it says.
     assert loaded.cameras[0].reader == config.ReaderSection()
     assert loaded.cameras[0].health == config.HealthSection()
+
+
+def test_the_other_sources_of_the_annotated_sample_are_good(tmp_path):
+    sample = (Path(__file__).parents[2] / "deploy" / "edgevision.yaml").read_text(encoding="utf-8")
+    told = sample.partition("# Other sources;")[2].partition("\n\n")[0]
+    parts = [part for part in re.split(r"^#$", told, flags=re.MULTILINE) if "source:" in part or "trigger:" in part]
+    blocks = ["\n".join(line.removeprefix("#") for line in part.strip("\n").splitlines()) for part in parts]
+    blocks = [
+        block[block.index("   source:") if "source:" in block else block.index("   trigger:") :] for block in blocks
+    ]
+    types = []
+    for file in ("snap-password", "camera.pem"):
+        (tmp_path / file).write_text("x")
+    for block in blocks:
+        camera = yaml.safe_load(block.replace("/etc/edgevision", str(tmp_path)))
+        base = yaml.safe_load(GOOD)
+        base["cameras"][0].update(camera)
+        document = documents.Document(file="t", data=base, lines={})
+        loaded = config.from_document(document, folder=tmp_path, environ={})
+        types.append(loaded.cameras[0].source.type)
+    assert types == ["http_snapshot", "hot_folder", "mqtt_image", "gstreamer", "genicam", "picamera2", "opencv"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What `capture/base.py` promises, of every capture plug-in there is: a new one fails here until it is told how to run it."""
 
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,8 +12,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import ValidationError
+from support_brokers import Mosquitto
 from support_http import HttpCamera, give
 
 from edgevision.capture._orient import Oriented
@@ -44,10 +49,20 @@ def _snapshots(_: Path) -> dict[str, Any]:
     return {"url": SERVER[0].url()}
 
 
-def _number(handler: Any, number: int) -> None:
+def png(number: int) -> bytes:
     done, content = cv2.imencode(".png", np.full((48, 64, 3), number % 200, np.uint8))
     assert done
-    give(handler, content.tobytes(), kind="image/png")
+    return content.tobytes()
+
+
+def _number(handler: Any, number: int) -> None:
+    give(handler, png(number), kind="image/png")
+
+
+def _producer() -> str:
+    """The GenTL producer that comes with the `genicam` package for trying out: three cameras that show a bouncing ball."""
+    genicam = pytest.importorskip("genicam", reason="needs pip install 'edgevision[genicam]'")
+    return str(Path(genicam.__file__).with_name("viky.cti"))
 
 
 SERVER: list[HttpCamera] = []
@@ -61,25 +76,83 @@ def _server() -> Iterator[None]:
         SERVER.clear()
 
 
+class PictureFeed:
+    """A broker on which somebody publishes a picture every few milliseconds."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if binary is None:
+            pytest.skip("needs the mosquitto binary: apt-get install mosquitto")
+        self.broker = Mosquitto(binary, folder)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._publish)
+
+    def start(self) -> dict[str, Any]:
+        self.broker.start()
+        self._thread.start()
+        return {"host": self.broker.host, "port": self.broker.port, "topic": "pictures"}
+
+    def _publish(self) -> None:
+        client = paho.Client(CallbackAPIVersion.VERSION2)
+        client.connect(self.broker.host, self.broker.port)
+        client.loop_start()
+        number = 0
+        while not self._ending.wait(0.004):
+            client.publish("pictures", png(number), 0)
+            number += 1
+        client.disconnect()
+        client.loop_stop()
+
+    def end(self) -> None:
+        self._ending.set()
+        self._thread.join(10)
+        self.broker.kill()
+
+
+FEEDS: list[PictureFeed] = []
+
+
+@pytest.fixture(autouse=True)
+def _feeds() -> Iterator[None]:
+    yield
+    while FEEDS:
+        FEEDS.pop().end()
+
+
+def _published(folder: Path) -> dict[str, Any]:
+    FEEDS.append(PictureFeed(folder))
+    return FEEDS[-1].start()
+
+
 ENDLESS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "genicam": lambda _: {"producer": _producer(), "device": "0", "settings": {"Width": 160, "Height": 120}},
     "gstreamer": lambda _: {"pipeline": "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=500/1"},
     "hot_folder": _watched,
     "http_snapshot": _snapshots,
     "images": _pictures,
     "opencv": _film,
+    "mqtt_image": _published,
+    "picamera2": lambda _: {"width": 64, "height": 64},
     "synthetic": lambda _: {"width": 64, "height": 48},
 }
 """Options under which a plug-in yields frames for ever; 500 a second are asked of it."""
 
 MISSING: dict[str, dict[str, Any] | None] = {
+    "genicam": {"producer": "/no/such/producer.cti"},
     "gstreamer": None,
     "hot_folder": {"path": "/no/such/folder"},
     "http_snapshot": {"url": "http://nobody.invalid/no/such/picture"},
     "images": {"path": "/no/such/folder"},
+    "mqtt_image": None,
+    "picamera2": None,
     "opencv": {"url": "/no/such/film.mp4"},
     "synthetic": None,
 }
 """Options that name something that is not there; None where nothing can be missing, or no path names it."""
+
+
+SIZES = {"genicam": (160, 120), "picamera2": (64, 64)}
+"""Width and height of the pictures, where they are not 64x48."""
 
 
 @pytest.fixture(params=available("capture"))
@@ -121,9 +194,10 @@ def test_it_is_imported_without_opening_anything(name: str) -> None:
     assert done.stderr == ""
 
 
-def test_frames_are_bgr_pictures(endless: FrameSource) -> None:
+def test_frames_are_bgr_pictures(endless: FrameSource, name: str) -> None:
+    width, height = SIZES.get(name, (64, 48))
     for frame in islice(endless.frames(), 10):
-        assert frame.image.shape == (48, 64, 3)
+        assert frame.image.shape == (height, width, 3)
         assert frame.image.dtype == np.uint8
         assert frame.image.flags.c_contiguous
         assert frame.camera == "line-1"
@@ -177,14 +251,15 @@ def test_what_is_missing_is_said_when_it_is_opened(absent: str) -> None:
     made.close()
 
 
-def test_the_wrapper_keeps_the_contract(endless: FrameSource) -> None:
+def test_the_wrapper_keeps_the_contract(endless: FrameSource, name: str) -> None:
+    width, height = SIZES.get(name, (64, 48))
     wrapped = Oriented(endless, rotation=90, flip="horizontal", roi=(0.5, 0.5, 1, 1))
     assert wrapped.live == endless.live
     frames = wrapped.frames()
     for number, frame in enumerate(islice(frames, 10)):
         assert frame.sequence == number
-        assert frame.image.shape == (64, 48, 3)
+        assert frame.image.shape == (width, height, 3)
         assert frame.image.flags.c_contiguous
-        assert frame.roi == (24, 32, 48, 64)
+        assert frame.roi == (height // 2, width // 2, height, width)
     wrapped.close()
     assert list(frames) == []
