@@ -120,7 +120,7 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
     """
     ort = registry.require("onnxruntime", package="edgevision[onnxrt]", purpose="backend onnxrt")
     _check_providers(ort, options)
-    if has_external_data(model.content):
+    if has_external_data(model.content, model.name):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     ort.set_default_logger_severity(3)
     spin = options.spinning == "on" or (options.spinning == "auto" and context.expected_fps is None)

@@ -84,7 +84,7 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
     if model.content.lstrip()[:1] == b"<":
         raise ModelError(f"model {model.name!r}: {_IR}")
     openvino = registry.require("openvino", package="edgevision[openvino]", purpose="backend openvino")
-    if has_external_data(model.content):
+    if has_external_data(model.content, model.name):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     core = openvino.Core()
     _check_device(openvino, core, options.device)
