@@ -163,8 +163,14 @@ def pull(
     from edgevision.model_pull import pull as pull_files
 
     logs.configure(level="warning")
-    with Bars() as bars:
-        folder, found = pull_files(name, backends=backend, mirror=mirror or environment.mirror(), on_progress=bars.show)
+    try:
+        with Bars() as bars:
+            folder, found = pull_files(
+                name, backends=backend, mirror=mirror or environment.mirror(), on_progress=bars.show
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"{name}: stopped; what has arrived is kept: pull again to go on", err=True)
+        raise
     for one in found:
         typer.echo(f"{folder.manifest.name}: {one.backend}: {one.file}: {one.state}")
     missing = [one.file for one in found if one.state not in {"here", "pulled"}]
