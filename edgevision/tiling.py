@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -90,6 +90,8 @@ def merge(
         iou: the model's own threshold.
         max_detections: how many are kept at most.
     """
+    if not any(len(found) for _, found in parts):
+        return parts[0][1]
     xyxy = np.concatenate([found.xyxy for _, found in parts])
     confidence = np.concatenate([found.confidence for _, found in parts])
     class_id = np.concatenate([found.class_id for _, found in parts])
@@ -111,7 +113,29 @@ def merge(
         )
         kept = np.concatenate((whole, pieces[kept_pieces]))
     kept = kept[(-confidence[kept]).argsort(kind="stable")[:max_detections]]
-    return Detections(xyxy=xyxy[kept], confidence=confidence[kept], class_id=class_id[kept], labels=parts[0][1].labels)
+    return _gathered([found for _, found in parts if len(found)], kept)
+
+
+def _gathered(parts: Sequence[Detections], kept: NDArray[np.intp]) -> Detections:
+    """These of all the detections of `parts`, with whatever each carries (masks, keypoints ...); raises ModelError."""
+    values: dict[str, Any] = {}
+    for field in fields(parts[0]):
+        if field.name == "labels":
+            continue
+        given = [getattr(part, field.name) for part in parts]
+        there = [value is not None for value in given]
+        if any(there) and not all(there):
+            raise ModelError(
+                f"tiling cannot put `{field.name}` together: some tiles' detections have it and some have not"
+            )
+        if not any(there):
+            values[field.name] = None
+        elif isinstance(given[0], np.ndarray):
+            values[field.name] = np.concatenate(given)[kept]
+        else:
+            together = [one for value in given for one in value]
+            values[field.name] = tuple(together[index] for index in kept.tolist())
+    return replace(parts[0], **values)
 
 
 def _inside(
@@ -149,7 +173,7 @@ class Spent:
 
 
 def takes_batches(backend: Backend, outputs: Sequence[TensorSpec]) -> bool:
-    """Whether several tiles can be one inference: a single input, and every output that is decoded, with an open batch."""
+    """Whether several tiles can be one inference: the one input, and every output that is decoded, have an open batch."""
     return len(backend.inputs) == 1 and all(spec.open_batch for spec in (*backend.inputs, *outputs))
 
 
@@ -259,7 +283,7 @@ class Tiles:
             ]
             tensors = inputs[0].tensors
             if self._batch is not None:
-                tensors = {self._input_name: self._gathered([one.tensors[self._input_name] for one in inputs])}
+                tensors = {self._input_name: self._in_batch([one.tensors[self._input_name] for one in inputs])}
             preprocessed_ns = now()
             outputs = self._backend.run(tensors)
             inferred_ns = now()
@@ -286,7 +310,7 @@ class Tiles:
         decode_ns += now() - started_ns
         return found, Spent(preprocess_ns=preprocess_ns, inference_ns=inference_ns, decode_ns=decode_ns)
 
-    def _gathered(self, tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def _in_batch(self, tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """The beginning of the batch with these in it; those that were written there are not copied."""
         batch = self._batch
         assert batch is not None  # noqa: S101  only asked where there is one

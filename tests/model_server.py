@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import re
+import select
+import socket
 import ssl
 import threading
 import urllib.request
@@ -111,7 +113,7 @@ class ModelServer:
 
 @final
 class Proxy:
-    """A plain HTTP proxy for http: addresses."""
+    """An HTTP proxy: hands http: addresses on, and tunnels the others (CONNECT)."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -131,7 +133,23 @@ class Proxy:
             def log_message(self, *_: Any) -> None:
                 pass
 
+            def do_CONNECT(self) -> None:
+                outer.asked.append(self.path)
+                host, _, port = self.path.partition(":")
+                with socket.create_connection((host, int(port))) as there:
+                    self.send_response(200)
+                    self.end_headers()
+                    ends = {self.connection: there, there: self.connection}
+                    while True:
+                        ready, _, _ = select.select(list(ends), [], [])
+                        for end in ready:
+                            block = end.recv(65536)
+                            if not block:
+                                return
+                            ends[end].sendall(block)
+
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Proxy:

@@ -249,6 +249,13 @@ def test_removing(command_line, tmp_path, models_dir, monkeypatch):
         done = command_line("models", "remove", "mine", "-c", config, "--yes")
         assert done.returncode == 2
         assert f"{config}:4: models.m.model: uses" in done.stderr
+    config.write_text("models:\n  m:\n    model: ${LINE_MODEL}\n")
+    done = command_line("models", "remove", "mine", "-c", config, "--yes")
+    assert done.returncode == 2
+    assert "the environment has no LINE_MODEL" in done.stderr
+    monkeypatch.setenv("LINE_MODEL", "mine")
+    done = command_line("models", "remove", "mine", "-c", config, "--yes")
+    assert f"{config}:3: models.m.model: uses" in done.stderr
     done = command_line("models", "remove", "mine")
     assert done.returncode == 2
     assert "say --yes" in done.stderr

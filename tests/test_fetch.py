@@ -182,6 +182,17 @@ def test_through_a_proxy(get, monkeypatch):
         assert proxy.asked == [server.url()]
 
 
+def test_https_through_a_proxy_is_a_tunnel_that_is_checked_at_its_end(get, tmp_path, monkeypatch):
+    (tmp_path / "ca").mkdir()
+    certificates = Certificates(tmp_path / "ca")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    monkeypatch.setenv("no_proxy", "")
+    with ModelServer(CONTENT, "truncate", tls=certificates.issue("server")) as server, Proxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        assert get(server.url()) == CONTENT
+        assert proxy.asked == [f"127.0.0.1:{server.port}"] * 2
+
+
 def test_from_a_folder_and_a_file_address(get, tmp_path):
     there = tmp_path / "a folder" / "m.onnx"
     there.parent.mkdir()

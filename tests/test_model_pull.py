@@ -1,11 +1,15 @@
 """Pulling models: shipped ones become the user's own, whole; the user's own get their file; mirrors."""
 
 import hashlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from model_server import ModelServer
+from support_brokers import wait_until
 
 from edgevision import model_store
 from edgevision.errors import ManifestError, ModelError, UsageError
@@ -83,6 +87,26 @@ def test_a_shipped_model_becomes_the_users_own_and_only_as_a_whole(models_dir, s
     assert sorted(path.name for path in models_dir.iterdir()) == ["ssd-mobilenet-v1-quant"]
     done = command_line("predict", "ssd-mobilenet-v1-quant", shared / "images" / "cats_and_dogs.jpg")
     assert "cat" in done.stdout
+
+
+def test_ctrl_c_says_that_the_part_is_kept_and_the_next_pull_goes_on(models_dir, command_line, monkeypatch):
+    monkeypatch.setenv("EDGEVISION_MODELS", str(models_dir))
+    with ModelServer(CONTENT, "stall") as server:
+        own_model(models_dir, server.url())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgevision", "models", "pull", "mine"], stderr=subprocess.PIPE, text=True
+        )
+        assert server.halfway.wait(30)
+        parts = models_dir / ".pulling"
+        wait_until(lambda: any(path.suffix == ".json" for path in parts.iterdir()))
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+        assert "mine: stopped; what has arrived is kept: pull again to go on" in said
+        assert "Traceback" not in said
+        assert process.returncode != 0
+        done = command_line("models", "pull", "mine")
+        assert done.returncode == 0, done.stderr
+        assert not parts.exists()
 
 
 def test_a_mirror_folder_from_the_environment_and_a_model_without_an_address(

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,37 @@ def test_the_most_confident_are_kept_where_room_is_short():
         max_detections=2,
     )
     assert found.confidence.tolist() == pytest.approx([0.9, 0.3])
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Carrying(Detections):
+    """Detections that carry something for each object beside its box."""
+
+    masks: tuple[str, ...] | None = None
+
+
+def test_what_detections_carry_beside_their_boxes_goes_along():
+    def carrying(found, masks, track_id):
+        return Carrying(
+            xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, masks=masks,
+            track_id=None if track_id is None else np.array(track_id, np.int64),
+        )  # fmt: skip
+
+    left = boxes(((10, 10, 20, 20), 0.3, 0), ((90, 10, 115, 90), 0.5, 0))
+    right = boxes(((150, 5, 160, 9), 0.9, 1))
+    parts = [
+        (LEFT, carrying(left, ("small", "whole"), (1, 2))),
+        (RIGHT, boxes()),  # nothing found carries nothing
+        (RIGHT, carrying(right, ("other",), (3,))),
+    ]
+    found = merge(parts, REGION, Tiling(), iou=0.45, max_detections=9)
+    assert isinstance(found, Carrying)
+    assert found.masks == ("other", "whole", "small")
+    assert found.track_id is not None
+    assert found.track_id.tolist() == [3, 2, 1]
+    parts[0] = (LEFT, carrying(left, None, (1, 2)))
+    with pytest.raises(ModelError, match="tiling cannot put `masks` together"):
+        merge(parts, REGION, Tiling(), iou=0.45, max_detections=9)
 
 
 @pytest.mark.parametrize("how", ["ios", "nms"])

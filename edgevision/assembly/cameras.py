@@ -35,7 +35,8 @@ def settings_for(section: ModelSection, cameras: Iterable[CameraSection]) -> Mod
         backend_options=section.options,
         tiling=section.tiling,
         engines="background",
-        expected_fps=None if None in asked else sum(fps for fps in asked if fps is not None),
+        # Tiles come in bursts of many inferences, however seldom the frames: no load that is paced.
+        expected_fps=None if None in asked or section.tiling else sum(fps for fps in asked if fps is not None),
     )
 
 

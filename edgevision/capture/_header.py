@@ -37,7 +37,7 @@ def read_header(content: bytes) -> PictureHeader | None:
 
 
 def _jpeg(content: bytes) -> PictureHeader:
-    position, width, height = 2, 0, 0
+    position, width, height, least_bytes = 2, 0, 0, 0
     while content[position] == 0xFF:
         marker = content[position + 1]
         if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # filling, or a marker without a length
@@ -45,8 +45,11 @@ def _jpeg(content: bytes) -> PictureHeader:
             continue
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # start of frame: precision, height, width
             height, width = struct.unpack_from(">HH", content, position + 5)
+            # Huffman codes have at least one bit, and every 8x8 block has one: less data cannot hold the picture, and a decoder
+            # would allocate all of it and fill it with grey.
+            least_bytes = width * height // 512 if marker <= 0xC2 else 0
         if marker == 0xDA:  # start of scan: within its data FF is always stuffed, so FF D9 can only be the end
-            complete = content.find(b"\xff\xd9", position) != -1
+            complete = content.find(b"\xff\xd9", position) != -1 and len(content) >= least_bytes
             return PictureHeader(kind="JPEG", width_px=width, height_px=height, complete=complete)
         position += 2 + struct.unpack_from(">H", content, position + 2)[0]
     return PictureHeader(kind="JPEG", width_px=width, height_px=height, complete=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -239,12 +239,19 @@ def pull(
       edgevision models pull yolox-nano --mirror /media/usb/models
     """
     from edgevision import environment, logs
+    from edgevision.cli._bars import Bars
     from edgevision.errors import ModelError
     from edgevision.model_pull import pull as pull_files
 
     logs.configure(level="warning")
-    with _Bars() as bars:
-        folder, found = pull_files(name, backends=backend, mirror=mirror or environment.mirror(), on_progress=bars.show)
+    try:
+        with Bars() as bars:
+            folder, found = pull_files(
+                name, backends=backend, mirror=mirror or environment.mirror(), on_progress=bars.show
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"{name}: stopped; what has arrived is kept: pull again to go on", err=True)
+        raise
     for one in found:
         typer.echo(f"{folder.manifest.name}: {one.backend}: {one.file}: {one.state}")
     missing = [one.file for one in found if one.state not in {"here", "pulled"}]
@@ -297,9 +304,14 @@ def remove(
 def _refuse_used(folder: ModelFolder, file: Path) -> None:
     """Refuse a model that a config names, by its name or its path; the config need not be good otherwise."""
     from edgevision import documents, environment, model_store
+    from edgevision.config.secrets import Secrets
     from edgevision.errors import ConfigError, EdgevisionError, UsageError
 
-    document = documents.read(file, error=ConfigError)
+    resolver = Secrets(documents.read(file, error=ConfigError), environment.variables(), file.parent)
+    document = resolver.document()
+    unknown = [fault for fault in resolver.faults if fault.key.startswith(("models", "state_dir"))]
+    if unknown:
+        raise ConfigError(str(file), unknown)
     data = document.data if isinstance(document.data, dict) else {}
     state_dir = data.get("state_dir")
     root = environment.user_models_dir(Path(state_dir) if isinstance(state_dir, str) else None)
@@ -359,48 +371,6 @@ def import_model(
     folder = import_bundle(bundle, name=name, replace=replace)
     proof = "proved, see its metrics" if folder.manifest.proved else "unproved until it is evaluated"
     typer.echo(f"{folder.manifest.name}: imported to {folder.path}; {proof}")
-
-
-@final
-class _Bars:
-    """A bar for each file on standard error, where somebody looks on."""
-
-    def __enter__(self) -> _Bars:
-        import sys
-
-        self._progress: Any = None
-        self._tasks: dict[str, Any] = {}
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
-
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-            )
-            self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-            self._progress.start()
-        return self
-
-    def show(self, file: str, done: int, size: int) -> None:
-        """Bytes that are there, and in all."""
-        if self._progress is not None:
-            if file not in self._tasks:
-                self._tasks[file] = self._progress.add_task(file, total=size)
-            self._progress.update(self._tasks[file], completed=done)
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
 
 
 @app.command()

@@ -7,6 +7,7 @@ here, just as far as the tensors (onnx.proto); the `onnx` package is too heavy f
 
 from __future__ import annotations
 
+from edgevision.errors import ModelError
 from edgevision.graphs.wire import BYTES, fields
 
 # Message type -> field number -> type of the message in that field. Only what leads to tensors.
@@ -21,18 +22,34 @@ _FIELDS = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 
-def has_external_data(content: bytes) -> bool:
-    """True where any tensor names a second file; False also for what is no ONNX file, which the runtime will refuse."""
-    pending = [("Model", 0, len(content))]
+MAX_FIELDS = 1_000_000
+"""Fields that are looked at: 2 s. A network of 40,000 nodes has fewer; a hostile file of 10 MB can have millions."""
+
+
+def has_external_data(content: bytes, name: str) -> bool:
+    """True where any tensor names a second file; False also for what is no ONNX file, which the runtime will refuse.
+
+    Raises:
+        ModelError: the file holds more parts than any model; `name` is for the message.
+    """
+    # One iterator a level, so that a million empty nodes need no more memory than one.
+    open_messages = [("Model", fields(content, 0, len(content)))]
+    left = MAX_FIELDS
     try:
-        while pending:
-            kind, start, stop = pending.pop()
-            for field, wire, value, end in fields(content, start, stop):
+        while open_messages:
+            kind, parts = open_messages[-1]
+            for field, wire, value, end in parts:
+                left -= 1
+                if left < 0:
+                    raise ModelError(f"model {name!r}: holds more than {MAX_FIELDS} parts, which is the limit")
                 if kind == "Tensor":
                     if (field == _EXTERNAL_DATA and wire == BYTES) or (field == _DATA_LOCATION and value == 1):
                         return True
                 elif wire == BYTES and field in _FIELDS[kind]:
-                    pending.append((_FIELDS[kind][field], value, end))
+                    open_messages.append((_FIELDS[kind][field], fields(content, value, end)))
+                    break
+            else:
+                open_messages.pop()
     except (IndexError, ValueError):
         return False
     return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,10 @@ READS = (".tflite",)
 
 _IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of every .tflite file (FlatBuffers file identifier of the TensorFlow Lite schema, version 3)."""
+
+
+MAX_TENSOR_BYTES = 512 << 20
+"""Twice a float picture of 4096x4096 with room to spare; sums and what operators need beside is the runtime's affair."""
 
 
 class Options(registry.Options):
@@ -70,16 +75,35 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
             experimental_op_resolver_type=kind,
             experimental_delegates=loaded or None,
         )
+        _check_sizes(interpreter, model)
         # XNNPACK comes with the tensors.
         before = _operators(interpreter) if loaded else []
         interpreter.allocate_tensors()
+        backend = _Interpreter(interpreter, model)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"model {model.name!r}: a tensor's name is no UTF-8 text: the file is damaged") from error
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"model {model.name!r}: LiteRT refuses it: {_refusal(error)}") from error
-    backend = _Interpreter(interpreter, model)
     names = [name for name in map(_name, options.delegates) if name not in left_out]
     backend.execution = _execution(model, before, _operators(interpreter), names, left_out)
     backend.warm_up()
     return backend
+
+
+def _check_sizes(interpreter: Any, model: ModelFile) -> None:
+    """Refuse tensors that no camera's model has, before the runtime allocates them: it takes whatever size a file says.
+
+    What lies in the file itself, the weights, may be as large as the file.
+    """
+    most = max(MAX_TENSOR_BYTES, len(model.content))
+    for detail in interpreter.get_tensor_details():
+        shape = [int(size) for size in detail["shape"]]
+        size = math.prod(shape) * np.dtype(detail["dtype"]).itemsize
+        if size > most:
+            raise ModelError(
+                f"model {model.name!r}: tensor {detail['name']!r} {shape} has {size} bytes, {most} is the limit: the file is "
+                "damaged, or made for another kind of machine"
+            )
 
 
 def _runtime() -> ModuleType:

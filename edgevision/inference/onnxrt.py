@@ -113,7 +113,7 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
     """
     ort = registry.require("onnxruntime", package="edgevision[onnxrt]", purpose="backend onnxrt")
     split = settle(ort, options.wanted)
-    if has_external_data(model.content):
+    if has_external_data(model.content, model.name):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     ort.set_default_logger_severity(3)
     if any(entry.name == _tensorrt.NAME for entry in split.used):

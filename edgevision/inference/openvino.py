@@ -90,7 +90,7 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
     xml, weights = ir.split(model.content) if is_ir else (model.content, None)
     if is_ir and weights is None:
         raise ModelError(f"model {model.name!r}: {_IR}")
-    if not is_ir and has_external_data(model.content):
+    if not is_ir and has_external_data(model.content, model.name):
         raise ModelError(f"model {model.name!r}: {_SECOND_FILE}")
     core = openvino.Core()
     _check_device(openvino, core, options.device)

@@ -157,6 +157,19 @@ def test_a_thumbnails_end_is_not_the_pictures_end() -> None:
         decode_image(with_thumbnail[:-100], name="a")
 
 
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_header_that_claims_more_than_its_data_can_hold_is_refused(progressive: int) -> None:
+    """A decoder takes such a file: 4 KB became 384 MB of grey."""
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    plain = np.full((1600, 1600, 3), 77, np.uint8)
+    content = bytearray(cv2.imencode(".jpg", plain, options)[1].tobytes())
+    assert decode_image(bytes(content), name="x").shape == plain.shape  # nothing is smaller than one colour
+    at = content.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    content[at + 5 : at + 9] = (11_300).to_bytes(2, "big") * 2
+    with pytest.raises(ImageError, match="JPEG file is cut off"):
+        decode_image(bytes(content), name="x")
+
+
 def test_bytes_after_the_end_do_no_harm() -> None:
     assert decode_image(jpeg(gradient()) + b"\0" * 500, name="a").shape == (48, 64, 3)
 

@@ -105,3 +105,19 @@ def test_yolox_on_coco(run, shared, tmp_path):
     assert found["figure"] == {"name": "AP", "value": pytest.approx(0.389, abs=0.005)}
     assert found["thresholds"] == {"confidence": 0.01, "own_confidence": 0.3, "iou": 0.65, "max_detections": 100}
     assert len(found["result"]["classes"]) == 80
+
+
+def test_a_detector_in_tiles(run, shared, tmp_path, folders):
+    pytest.importorskip("pycocotools")
+    done = run(
+        shared / "models" / "yolox_nano.onnx", shared / "images" / "coco-val" / "instances.json", "--like", "yolox-nano",
+        "--limit", "4", "--tile", "400x400", "--tile-levels", "1", "--json", tmp_path / "out.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (model,) = json.loads((tmp_path / "out.json").read_text())["models"]
+    assert model["tiling"]["size"] == [400, 400]
+    assert model["tiling"]["levels"] == 1
+    assert model["result"]["ap"] > 0
+    done = run("efficientnet-lite0", folders, "--tile", "400x400")
+    assert done.returncode == 4
+    assert "tiling puts boxes together" in done.stderr

@@ -1,5 +1,10 @@
 """LiteRT: what is refused, and that quantised tensors come out as they are."""
 
+import importlib
+import struct
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from inference_support import load, load_shared, zeros_for
@@ -78,3 +83,46 @@ def test_tensors_that_do_not_fit_are_refused_by_name(shared):
         backend.run({"input": np.zeros((1, 3, 224, 224), np.uint8)})
     with pytest.raises(InferenceError, match=r"input 'input' is int8; the model wants uint8"):
         backend.run({"input": np.zeros((1, 224, 224, 3), np.int8)})
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A small model, nearly all of it structure."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    return importlib.import_module("fuzz").tflite_seed()
+
+
+def test_a_name_that_is_no_text_is_told(small):
+    load("litert", small)
+    for name in (b"scores", b"picture"):  # an output, and an input
+        with pytest.raises(ModelError, match="model 'm': a tensor's name is no UTF-8 text"):
+            load("litert", small.replace(name, b"\xff\xfe" + name[2:]))
+
+
+def test_a_tensor_of_gigabytes_is_refused_before_it_is_allocated(small):
+    plain = struct.pack("<5i", 4, 1, 8, 8, 4)  # the length of the shape and the shape
+    assert small.count(plain) == 1
+    huge = small.replace(plain, struct.pack("<5i", 4, 1, 8, 8, 9_109_508))
+    with pytest.raises(
+        ModelError, match=r"tensor 'c' \[1, 8, 8, 9109508\] has 2332034048 bytes, 536870912 is the limit"
+    ):
+        load("litert", huge)
+
+
+def test_an_open_batch_takes_several_pictures(small):
+    tools = importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")
+    model = tools.read_model_from_bytearray(bytearray(small))
+    (graph,) = model.subgraphs
+    for tensor in graph.tensors:
+        if tensor.name in {b"picture", b"c", b"p"}:
+            tensor.shapeSignature = [-1, *tensor.shape[1:]]
+    graph.operators = graph.operators[:2]  # convolution and pooling: what comes after has a batch of one in it
+    graph.outputs = [next(index for index, tensor in enumerate(graph.tensors) if tensor.name == b"p")]
+    backend = load("litert", bytes(tools.convert_object_to_bytearray(model)))
+    (given,), (output,) = backend.inputs, backend.outputs
+    assert (given.shape, given.open_batch) == ((1, 8, 8, 3), True)
+    assert (output.shape, output.open_batch) == ((1, 1, 1, 4), True)
+    pictures = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    alone = [backend.run({"picture": pictures[n : n + 1]})["p"].copy() for n in range(3)]
+    np.testing.assert_allclose(backend.run({"picture": pictures})["p"], np.concatenate(alone), rtol=1e-5)
+    np.testing.assert_allclose(backend.run({"picture": pictures[:1]})["p"], alone[0], rtol=1e-5)

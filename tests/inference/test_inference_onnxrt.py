@@ -10,6 +10,7 @@ from inference_support import add_model, load, load_shared, zeros_for
 from pydantic import ValidationError
 
 from edgevision.errors import InferenceError, ModelError, PluginError
+from edgevision.inference import _onnx_file
 from edgevision.inference._onnx_file import has_external_data
 from edgevision.inference.onnxrt import Options
 
@@ -59,16 +60,25 @@ def test_weights_in_a_second_file_are_seen_wherever_they_are(shared):
     inner = onnx.load_from_string(add_model(external=True)).graph
     branch = onnx.helper.make_node("If", ["condition"], ["z"], then_branch=inner, else_branch=inner)
     outer = onnx.helper.make_model(onnx.helper.make_graph([branch], "outer", [], []))
-    assert has_external_data(outer.SerializeToString())
-    assert has_external_data(add_model(external=True))
-    assert not has_external_data(add_model())
+    assert has_external_data(outer.SerializeToString(), "m")
+    assert has_external_data(add_model(external=True), "m")
+    assert not has_external_data(add_model(), "m")
     for path in (shared / "models").glob("*.onnx"):
-        assert not has_external_data(path.read_bytes())
+        assert not has_external_data(path.read_bytes(), "m")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_can_be_searched_for_a_second_file(content):
-    assert has_external_data(content) in (True, False)
+    assert has_external_data(content, "m") in (True, False)
+
+
+def test_more_parts_than_any_model_has_are_refused_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(_onnx_file, "MAX_FIELDS", 1000)
+    nodes = b"\x0a\x00" * 999
+    graph = bytes((0x3A, 0xCE, 0x0F)) + nodes  # the model's field 7 with 1998 bytes
+    assert not has_external_data(graph, "m")
+    with pytest.raises(ModelError, match="model 'm': holds more than 1000 parts"):
+        has_external_data(graph + graph, "m")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world" * 20, b"\x1c\0\0\0TFL3" + bytes(100)])
