@@ -55,7 +55,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"# Soak of {result['hours']:g} h, seed {result['seed']}",
         "",
-        f"{result['machine']['cpu']}, {result['machine']['usable_cores']} cores, shared with other work; {result['note']}",
+        f"{result['environment']['cpu']}, {result['environment']['usable_cores']} cores, shared with other work; {result['note']}",
         "",
         _summary(result),
         "",

@@ -362,7 +362,7 @@ def main() -> None:
     binary = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if binary is None:
         raise SystemExit("needs mosquitto: apt-get install mosquitto")
-    results: dict[str, Any] = {"machine": environment(), "sqlite": sqlite3.sqlite_version, "niceness": os.nice(0)}
+    results: dict[str, Any] = {"environment": environment(), "sqlite": sqlite3.sqlite_version, "niceness": os.nice(0)}
     results["load_average_before"] = load_average()
     for name in PARTS if "all" in arguments.parts else arguments.parts:
         with tempfile.TemporaryDirectory() as folder:
