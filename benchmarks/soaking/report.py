@@ -52,10 +52,11 @@ def _messages(kept: dict[str, Any]) -> str:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table."""
+    machine = result["environment"]
     lines = [
         f"# Soak of {result['hours']:g} h, seed {result['seed']}",
         "",
-        f"{result['environment']['cpu']}, {result['environment']['usable_cores']} cores, shared with other work; {result['note']}",
+        f"{machine['cpu']}, {machine['usable_cores']} cores, shared with other work; {result['note']}",
         "",
         _summary(result),
         "",
