@@ -221,7 +221,7 @@ def main() -> None:
     if arguments.json is not None:
         from edgevision.host.benchmark.machine import environment
 
-        arguments.json.write_text(json.dumps({"machine": environment(), **found}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({"environment": environment(), **found}, indent=1) + "\n")
     if bad := problems(found):
         raise SystemExit("; ".join(bad))
 

@@ -107,7 +107,7 @@ def soak(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
             "hours": arguments.hours,
             "seed": arguments.seed,
             "fault_every_s": arguments.fault_every,
-            "machine": environment(),
+            "environment": environment(),
             "load_average": {"before": load_before, "after": load_average()},
             "note": f"load average {load_before} before, {load_average()} after (1, 5, 15 min), niceness {os.nice(0)}",
             "warm_up_s": warm_up_s,
@@ -179,6 +179,7 @@ def main() -> None:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
         result, samples, series = soak(folder, arguments)
+        result = json.loads(json.dumps(result).replace(str(folder), "."))  # no path of this machine goes out
     table = report.markdown(result)
     print(table)
     if arguments.into is not None:

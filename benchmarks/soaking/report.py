@@ -19,10 +19,11 @@ _GROUPS = {
 
 
 _LEGEND = (
-    "Seconds, the worst of each kind. Noticed: from the fault's beginning until the daemon said so. Recovered: from its end "
+    "Seconds, the worst of each kind. Noticed: from the fault's beginning until the daemon said so; `-`: it had no reason to "
+    "(a line that was only slow, a disk that was full while the journal had room in its own pages). Recovered: from its end "
     "(of a blow to a reader: from when it was noticed) until the camera was live with a trusted result, the broker connected "
-    "with nothing left to send, the alarm gone, the config answered. Others: the worst other camera's results "
-    "to those that there should be."
+    "with nothing left to send, the alarm gone, the config answered. Others: the worst other camera's results to those that "
+    "there should be."
 )
 
 
@@ -51,10 +52,11 @@ def _messages(kept: dict[str, Any]) -> str:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table."""
+    machine = result["environment"]
     lines = [
         f"# Soak of {result['hours']:g} h, seed {result['seed']}",
         "",
-        f"{result['machine']['cpu']}, {result['machine']['usable_cores']} cores, shared with other work; {result['note']}",
+        f"{machine['cpu']}, {machine['usable_cores']} cores, shared with other work; {result['note']}",
         "",
         _summary(result),
         "",

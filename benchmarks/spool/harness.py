@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import subprocess
 import sys
@@ -12,6 +13,16 @@ from pathlib import Path
 from typing import Any
 
 PUBLISHER = Path(__file__).with_name("publisher.py")
+_started: list[subprocess.Popen[str]] = []
+
+
+@atexit.register
+def _end_all() -> None:
+    """Nothing of a benchmark that fails outlives it."""
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 class Publisher:
@@ -23,6 +34,7 @@ class Publisher:
         self.accepted = self.published = 0
         command = [sys.executable, str(PUBLISHER), "--port", str(port), "--state-dir", str(state_dir), *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        _started.append(self._process)
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -90,6 +102,7 @@ class Consume:
     def start(self) -> None:
         """Start (again); returns when it is subscribed."""
         self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
+        _started.append(self._process)
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if "connected to" in line:

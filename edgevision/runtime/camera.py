@@ -28,8 +28,9 @@ from edgevision.types import Frame
 _log = logging.getLogger(__name__)
 
 
-RETRY_MOST_S = 4.0
-"""Between two tries. A camera stands in our own hall: asking it often costs little, and it is back soon after it returns."""
+RETRY_MOST_S = 3.0
+"""Between two tries. A camera stands in our own hall: asking it often costs little, and with the time that opening takes it is
+back within 5 s of its return."""
 
 
 _SEEING: tuple[CameraState, ...] = ("live", "late", "frozen", "dark", "overexposed", "blurred")
