@@ -19,19 +19,10 @@ from edgevision.publish import _mqtt_words as words
 from edgevision.publish._certificate import certificate_problem
 from edgevision.publish._mqtt_client import LastError, Version, make_client
 from edgevision.publish._mqtt_link import GARBAGE
+from edgevision.publish._mqtt_words import LinkError
 from edgevision.publish.mqtt import Options
 
 _STEP_S = 0.2
-
-
-class ConnectError(PublishError):
-    """A connection came to nothing, which may be for its version of MQTT."""
-
-    def __init__(self, text: str, *, refused: bool = False, unanswered: bool = False) -> None:
-        """Tell whether the broker refused the version of MQTT, or gave no answer, which may mean that."""
-        super().__init__(text)
-        self.refused = refused
-        self.unanswered = unanswered
 
 
 class Session:
@@ -124,7 +115,7 @@ class Session:
         """Wait for the broker, at most `timeout_s`, and take in what it says.
 
         Raises:
-            ConnectError: it did not answer, or refused us.
+            LinkError: it did not answer, or refused us.
             PublishError: the connection has ended.
         """
         where = self._broker.where
@@ -134,7 +125,7 @@ class Session:
             raise PublishError(words.not_mqtt(where)) from error
         if self._refused:
             refused = self._refused == "Unsupported protocol version"
-            raise ConnectError(words.refused(where, self._refused, self._client_id), refused=refused)
+            raise LinkError(words.refused(where, self._refused, self._client_id), version_refused=refused)
         if self._thrown_out:
             raise PublishError(words.thrown_out(where, self._thrown_out, self._client_id))
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -142,11 +133,11 @@ class Session:
                 raise PublishError(words.lost(where))
             tls, detail = self._broker.tls is not None, self._errors.text.upper()
             text = words.closed_unanswered(where, tls=tls, detail=detail, own=self._own())
-            raise ConnectError(text, unanswered=True)
+            raise LinkError(text, unanswered=True)
         if not self.subscribed and self._clock.monotonic_ns() > self._answer_by_ns:
             limit_s = self._broker.connect_timeout_s
             if not self.welcomed:
-                raise ConnectError(words.silent(where, limit_s), unanswered=True)
+                raise LinkError(words.silent(where, limit_s), unanswered=True)
             raise PublishError(f"the broker at {where} does not answer our subscription within {limit_s:g} s")
 
     def _own(self) -> str:
