@@ -6,6 +6,8 @@ import errno
 import socket
 import ssl
 
+from edgevision.errors import PublishError
+
 # X509_V_ERR_* of OpenSSL (x509_vfy.h).
 _NOT_YET_VALID = 9
 _EXPIRED = 10
@@ -40,6 +42,16 @@ _DISCONNECT = {
     "Quota exceeded": "says that a quota is used up",
     "Administrative action": "closed the connection on an administrator's order",
 }
+
+
+class LinkError(PublishError):
+    """The connection could not be made, or has ended; the text is for people."""
+
+    def __init__(self, text: str, *, version_refused: bool = False, unanswered: bool = False) -> None:
+        """Tell whether the broker refused the version of MQTT, or gave no answer, which may mean that."""
+        super().__init__(text)
+        self.version_refused = version_refused
+        self.unanswered = unanswered
 
 
 def refused(where: str, reason: str, client_id: str) -> str:

@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 from paho.mqtt.client import MQTTMessage
 
+from edgevision.broker.words import LinkError
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.consume.identity import Delivered, MalformedError, identify
 from edgevision.consume.ledger import Ledger, Notice
-from edgevision.consume.session import ConnectError, Session
+from edgevision.consume.session import Session
 from edgevision.errors import PublishError
 from edgevision.publish._mqtt_version import VersionChoice
 from edgevision.publish._report import Report
@@ -103,9 +104,9 @@ class Consumer:
         while not stopping.is_set():
             try:
                 self._connection(stopping)
-            except ConnectError as error:
+            except LinkError as error:
                 self._report.trouble(str(error))
-                if self._version.failed(refused=error.refused, unanswered=error.unanswered):
+                if self._version.failed(refused=error.version_refused, unanswered=error.unanswered):
                     self._backoff.reset()
             except PublishError as error:
                 self._report.trouble(str(error))

@@ -15,22 +15,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgevision.broker import words
 from edgevision.broker.client import GARBAGE, LastError, Version, make_client
+from edgevision.broker.words import LinkError
 from edgevision.clock import Clock
 from edgevision.errors import PublishError
 from edgevision.publish._certificate import certificate_problem
 from edgevision.publish.mqtt import Options
 
 _STEP_S = 0.2
-
-
-class ConnectError(PublishError):
-    """A connection came to nothing, which may be for its version of MQTT."""
-
-    def __init__(self, text: str, *, refused: bool = False, unanswered: bool = False) -> None:
-        """Tell whether the broker refused the version of MQTT, or gave no answer, which may mean that."""
-        super().__init__(text)
-        self.refused = refused
-        self.unanswered = unanswered
 
 
 class Session:
@@ -123,7 +114,7 @@ class Session:
         """Wait for the broker, at most `timeout_s`, and take in what it says.
 
         Raises:
-            ConnectError: it did not answer, or refused us.
+            LinkError: it did not answer, or refused us.
             PublishError: the connection has ended.
         """
         where = self._broker.where
@@ -133,7 +124,7 @@ class Session:
             raise PublishError(words.not_mqtt(where)) from error
         if self._refused:
             refused = self._refused == "Unsupported protocol version"
-            raise ConnectError(words.refused(where, self._refused, self._client_id), refused=refused)
+            raise LinkError(words.refused(where, self._refused, self._client_id), version_refused=refused)
         if self._thrown_out:
             raise PublishError(words.thrown_out(where, self._thrown_out, self._client_id))
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -141,11 +132,11 @@ class Session:
                 raise PublishError(words.lost(where))
             tls, detail = self._broker.tls is not None, self._errors.text.upper()
             text = words.closed_unanswered(where, tls=tls, detail=detail, own=self._own())
-            raise ConnectError(text, unanswered=True)
+            raise LinkError(text, unanswered=True)
         if not self.subscribed and self._clock.monotonic_ns() > self._answer_by_ns:
             limit_s = self._broker.connect_timeout_s
             if not self.welcomed:
-                raise ConnectError(words.silent(where, limit_s), unanswered=True)
+                raise LinkError(words.silent(where, limit_s), unanswered=True)
             raise PublishError(f"the broker at {where} does not answer our subscription within {limit_s:g} s")
 
     def _own(self) -> str:

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from edgevision.broker import words
 from edgevision.broker.client import Version
 from edgevision.broker.tls import make_context
+from edgevision.broker.words import LinkError
 from edgevision.clock import SYSTEM_CLOCK
 from edgevision.config import MqttSection
 from edgevision.doctor.findings import Finding, fault, ok, parted, warning
 from edgevision.errors import PublishError
-from edgevision.publish._mqtt_link import Link, LinkError
+from edgevision.publish._mqtt_link import Link
 from edgevision.publish._mqtt_waker import Waker
 
 _SOON_DAYS = 30

@@ -1,7 +1,7 @@
 """The file of the spool: an SQLite journal in WAL mode, and what can be wrong with it.
 
 Why SQLite: a power cut may hit between any two writes, and its recovery has been tested for that for twenty years. One
-process owns the file (`JournalLock`), one thread uses it; who waits for whom, and what is kept in memory, is the spool's.
+process owns the file (`_journal_lock`), one thread uses it; who waits for whom, and what is kept in memory, is the spool's.
 
 Order is the order of `id`, which the spool gives. Ages are counted on a clock of the journal's own: it goes on with the
 monotonic clock while this machine is up, also over a restart of the daemon, and stands still while the machine is off. The
@@ -10,12 +10,7 @@ wall clock of an edge box may step by years, so it decides nothing here.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,52 +56,6 @@ class Row:
     size_bytes: int
     expires_in_s: float | None
     message: Message
-
-
-class JournalLock:
-    """The right to own a journal; ends with the process, also by SIGKILL."""
-
-    _held: set[Path] = set()  # noqa: RUF012  of this process: record locks do not keep it from itself
-    _guard = threading.Lock()
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock at `path`.
-
-        Raises:
-            StateError: another daemon has it.
-            OSError: the file cannot be made.
-        """
-        self._path = path.absolute()
-        with self._guard:
-            if self._path in self._held:  # opening and closing it again would end the other's record lock
-                raise self._taken(str(os.getpid()))
-            # A record lock (fcntl) and not flock: a child that was forked must not keep a dead daemon's lock.
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                owner = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
-                os.close(self._file)
-                if error.errno not in {errno.EACCES, errno.EAGAIN}:
-                    raise
-                raise self._taken(owner or "unknown") from error
-            self._held.add(self._path)
-        with contextlib.suppress(OSError):  # a full disk: the number is only for people
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
-
-    def _taken(self, owner: str) -> StateError:
-        return StateError(
-            f"state_dir: the journal {self._path.with_suffix('.sqlite')} is in use by another edgevision "
-            f"(process {owner}): stop it, or give each daemon its own state_dir"
-        )
-
-    def release(self) -> None:
-        """Give it up; may be called twice."""
-        with self._guard:
-            if self._path in self._held:
-                self._held.discard(self._path)
-                os.close(self._file)
 
 
 class Journal:

@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
@@ -22,37 +22,19 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgevision.broker import words
 from edgevision.broker.client import GARBAGE, LastError, Version, make_client
+from edgevision.broker.words import LinkError
 from edgevision.clock import Clock
 from edgevision.errors import PublishError
 from edgevision.publish._certificate import certificate_problem
 from edgevision.publish._mqtt_client import PropertiesMaker, packet_bytes
-from edgevision.publish._queue import Entry
-from edgevision.publish._spool_memory import Spooled
+from edgevision.publish._mqtt_window import Ticket, Window
 from edgevision.publish.mqtt import Options
 from edgevision.types import Message
 
-_WINDOW_BYTES = 4 * 2**20
-"""Bytes handed over and not settled, unless it is one message: paho keeps a second copy of them."""
-_MAX_PACKET_BYTES = 268_435_460
-"""The longest packet there is (MQTT 5.0, 1.5.5); a broker may set a lower limit."""
 _EARLY_NS = 3 * 10**9
 """A connection that the broker closes so soon after its welcome has not simply been lost."""
 _UNSETTLED_S = 60.0
 """A broker that acknowledges nothing for so long (and two keepalives) is taken for stuck, even if it answers pings."""
-
-
-Ticket: TypeAlias = Entry | Spooled | None
-"""Where a message stands until it is settled; None for what never stood anywhere."""
-
-
-class LinkError(PublishError):
-    """The connection could not be made, or has ended; the text is for people."""
-
-    def __init__(self, text: str, *, version_refused: bool = False, unanswered: bool = False) -> None:
-        """Tell whether the broker refused the version of MQTT, or gave no answer, which may mean that."""
-        super().__init__(text)
-        self.version_refused = version_refused
-        self.unanswered = unanswered
 
 
 class Link:
@@ -84,18 +66,12 @@ class Link:
             LinkError: a file with a password or a certificate cannot be used.
         """
         self.where = options.where
-        self.outstanding: dict[int, tuple[Message, Ticket, int]] = {}
-        """Message, its place, bytes sent; by packet identifier, in the order of sending."""
+        self.outstanding = Window(options.max_inflight)
         self._options = options
         self._client_id = client_id
         self._wake_fd = wake_fd
         self._clock = clock
         self._on_settled = on_settled
-        self._window = options.max_inflight
-        self._outstanding_bytes = 0
-        self._max_packet_bytes = _MAX_PACKET_BYTES
-        self._max_qos = 2
-        self._may_retain = True
         self._socket: socket.socket | None = None
         self._poll = select.poll()
         self._watches_write = False
@@ -163,17 +139,17 @@ class Link:
         """What this broker cannot do and we have to leave out; empty where it can do all."""
         lacks = (
             []
-            if self._may_retain
+            if self.outstanding.may_retain
             else ["keeps no retained messages: who connects later sees no status until it changes"]
         )
-        if self._max_qos < 1:
+        if self.outstanding.max_qos < 1:
             lacks.append("acknowledges no messages (QoS 0 only): some may be lost when a connection breaks")
         return f"the broker at {self.where} {' and '.join(lacks)}" if lacks else ""
 
     @property
     def has_room(self) -> bool:
         """Whether another message may be handed over now."""
-        return len(self.outstanding) < self._window and self._outstanding_bytes < _WINDOW_BYTES
+        return self.outstanding.has_room
 
     def send(self, message: Message, entry: Ticket, *, payload: bytes, expires_s: int | None) -> None:
         """Hand a message over; `flush` or `step` write it.
@@ -187,7 +163,7 @@ class Link:
         Raises:
             LinkError: the connection cannot take it; the entry is then not outstanding.
         """
-        qos = min(message.qos, self._max_qos)
+        qos = min(message.qos, self.outstanding.max_qos)
         properties: Properties | None = None
         try:
             if self._properties is not None:
@@ -198,20 +174,21 @@ class Link:
                     qos=qos,
                     properties_bytes=properties_bytes,
                 )
-                if size_bytes > self._max_packet_bytes:
-                    limit = f"larger than the broker's limit of {self._max_packet_bytes} bytes"
+                if size_bytes > self.outstanding.max_packet_bytes:
+                    limit = f"larger than the broker's limit of {self.outstanding.max_packet_bytes} bytes"
                     self._on_settled(message, entry, limit)
                     return
             if not self.outstanding:
                 self._progress_ns = self._clock.monotonic_ns()
-            info = self._client.publish(message.topic, payload, qos, message.retain and self._may_retain, properties)
+            info = self._client.publish(
+                message.topic, payload, qos, message.retain and self.outstanding.may_retain, properties
+            )
         except (ValueError, MQTTException) as error:
             self._on_settled(message, entry, f"not a message to publish: {error}")
             return
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or info.mid in self.outstanding:
             raise LinkError(words.lost(self.where))
-        self.outstanding[info.mid] = (message, entry, len(payload))
-        self._outstanding_bytes += len(payload)
+        self.outstanding.add(info.mid, message, entry, size_bytes=len(payload))
 
     def flush(self) -> None:
         """Write what can be written now."""
@@ -325,11 +302,7 @@ class Link:
         self, _client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         self._connack = reason
-        # paho sets as attributes what the broker sent, and only that.
-        self._window = min(self._window, getattr(properties, "ReceiveMaximum", self._window))
-        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", self._max_packet_bytes)
-        self._max_qos = getattr(properties, "MaximumQoS", self._max_qos)
-        self._may_retain = bool(getattr(properties, "RetainAvailable", self._may_retain))
+        self.outstanding.learn(properties)
 
     def _disconnected(
         self, _client: Client, _data: Any, flags: DisconnectFlags, reason: ReasonCode, _: Properties | None
@@ -338,11 +311,10 @@ class Link:
             self._thrown_out = str(reason)
 
     def _published(self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _: Properties | None) -> None:
-        known = self.outstanding.pop(mid, None)
+        known = self.outstanding.pop(mid)
         if known is None:
             return  # an acknowledgement for nothing we sent; paho has checked it already
-        message, entry, size_bytes = known
-        self._outstanding_bytes -= size_bytes
+        message, entry = known
         self._progress_ns = self._clock.monotonic_ns()
         self._on_settled(message, entry, str(reason) if reason.is_failure else None)
 

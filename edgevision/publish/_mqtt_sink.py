@@ -13,15 +13,15 @@ import threading
 from collections.abc import Callable
 
 from edgevision.broker import words
+from edgevision.broker.words import LinkError
 from edgevision.messages import mark_historical
-from edgevision.publish._mqtt_link import Link, LinkError, Ticket
+from edgevision.publish._mqtt_link import Link
+from edgevision.publish._mqtt_sender import Sender
 from edgevision.publish._mqtt_version import VersionChoice
 from edgevision.publish._mqtt_waiting import Waiting
 from edgevision.publish._mqtt_waker import Waker
-from edgevision.publish._queue import Entry
+from edgevision.publish._mqtt_window import Ticket
 from edgevision.publish._report import Report
-from edgevision.publish._spool_feed import STALE_NS, Outgoing, SpoolFeed
-from edgevision.publish._spool_memory import STATES, Spooled
 from edgevision.publish.base import SinkContext, SinkStats
 from edgevision.publish.mqtt import Options
 from edgevision.retry import Backoff
@@ -31,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 _PROVED_NS = 30 * 10**9
 """A connection that lasted so long was a success: the next failure starts the back-off anew."""
-_STATES_NS = 3 * 10**9
-"""How long a new connection waits for states that are read from the disk before it goes on without them."""
 _HANG_UP_S = 0.5
 _IDLE_S = 10.0
 _GRACE_S = 1.0
@@ -70,7 +68,8 @@ class MqttSink:
         self._where = options.where
         self._version = VersionChoice(options.protocol)
         self._report = Report(log=_log, name="mqtt", clock=self._clock)
-        self._sending: Entry | Spooled | None = None
+        self._sender: Sender | None = None
+        """Of the connection that is up."""
         self._connected = False
         self._state = f"connecting to {self._where}"
         self._closing = threading.Event()
@@ -87,7 +86,7 @@ class MqttSink:
         except BaseException:
             self._waker.close()
             raise
-        self._queue, self._retained, self._feed = self._waiting.queue, self._waiting.retained, self._waiting.feed
+        self._queue, self._retained = self._waiting.queue, self._waiting.retained
         self._thread = threading.Thread(target=self._run, name="publish-mqtt", daemon=True)
         self._thread.start()
 
@@ -163,7 +162,6 @@ class MqttSink:
             return 0.0
         except LinkError as error:
             self._connected = False
-            self._sending = None
             if self._version.failed(refused=error.version_refused, unanswered=error.unanswered):
                 return 0.0
             delay_s = self._backoff.next_delay_s()
@@ -172,30 +170,38 @@ class MqttSink:
             return delay_s
         except Exception:  # noqa: BLE001 - the top of a thread: say it, and go on with a fresh connection
             self._connected = False
-            if self._sending is not None:
+            if self._sender is not None and self._sender.sending is not None:
                 # Not sent again: what broke us once would break us for ever.
-                self._waiting.settle(self._sending, "lost to an internal error")
-                self._sending = None
+                self._waiting.settle(self._sender.sending, "lost to an internal error")
             delay_s = self._backoff.next_delay_s()
             self._state = f"internal error, see the log; next try in {delay_s:.0f} s"
             _log.exception("mqtt: internal error; connecting anew in %.0f s", delay_s)
             return delay_s
         finally:
+            self._sender = None
             if link is not None:
                 link.close()
-                self._waiting.put_back(entry for _, entry, _ in link.outstanding.values())
+                self._waiting.put_back(link.outstanding)
 
     def _serve(self, link: Link) -> None:
         """Send until the connection ends (LinkError), or until we are to close and are done."""
         up_ns = self._clock.monotonic_ns()
         proved = False
-        self._welcome(link, up_ns)
+        self._sender = sender = Sender(
+            link,
+            self._waiting,
+            historical=self._historical,
+            report=self._report,
+            clock=self._clock,
+            left_s=self._left_s,
+        )
+        self._welcome(link, sender)
         while True:
             self._beat()
             if not self._has_time():
                 link.hang_up(_HANG_UP_S)
                 return
-            while link.has_room and self._send_some(link, up_ns):
+            while link.has_room and sender.some():
                 pass
             link.flush()
             if self._closing.is_set() and not link.outstanding and not self._waiting:
@@ -213,17 +219,7 @@ class MqttSink:
             link.step(min(_IDLE_S if due_s is None else due_s, _IDLE_S, self._left_s()))
             self._waker.sleeps = False
 
-    def _send_some(self, link: Link, up_ns: int) -> bool:
-        """One live message and one of the spool: neither can starve the other. False where there is none."""
-        entry = self._queue.get()
-        if entry is not None:
-            self._send(link, entry, up_ns)
-        outgoing = self._feed.next() if self._feed is not None and link.has_room else None
-        if outgoing is not None:
-            self._send_spooled(link, outgoing)
-        return entry is not None or outgoing is not None
-
-    def _welcome(self, link: Link, up_ns: int) -> None:
+    def _welcome(self, link: Link, sender: Sender) -> None:
         """What each connection begins with: we are there, and what the broker should know."""
         self._connected = True
         spoken = f"MQTT {self._version.version}"
@@ -238,86 +234,11 @@ class MqttSink:
         self._version.spoken()
         if link.shortcomings:
             self._report.trouble(link.shortcomings)
-        first = [self._context.birth()] if self._context.birth is not None else []
-        told = {message.topic for message in first}
-        for message in first:
-            self._send_waiting(link, message.topic, up_ns)
-        if self._feed is not None:
-            told |= self._send_states(link, self._feed, first[0] if first else None)
-            first = [message for message in first if not message.durable]
-        told |= self._queue.retained_topics()
-        first += [message for message in self._retained.all() if message.topic not in told]
-        for message in first:
-            while not link.has_room:
-                link.step(min(10.0, self._left_s()))
-            link.send(message, None, payload=message.payload, expires_s=None)
-            link.flush()
+        sender.begin(self._context.birth() if self._context.birth is not None else None)
         if self._retained.forgotten:
             self._report.trouble(
                 f"{self._retained.forgotten} retained topics are too many to be told again to a broker that restarts"
             )
-
-    def _send_waiting(self, link: Link, topic: str, up_ns: int) -> None:
-        """What waits on the birth's topic goes before it: a retained topic must end with the newest state."""
-        while True:
-            while not link.has_room:
-                link.step(min(10.0, self._left_s()))
-            entry = self._queue.get_of(topic)
-            if entry is None:
-                return
-            self._send(link, entry, up_ns)
-            link.flush()
-
-    def _send_states(self, link: Link, feed: SpoolFeed, birth: Message | None) -> set[str]:
-        """States that are in the spool go first and in order, our birth the last of them; returns the topics told."""
-        if birth is not None and birth.durable:
-            self._retained.keep(birth)
-            feed.spool.put(birth)
-        told: set[str] = set()
-        end_ns = self._clock.monotonic_ns() + _STATES_NS
-        while feed.spool.has_states() and self._clock.monotonic_ns() < end_ns and self._has_time():
-            outgoing = feed.next((STATES,)) if link.has_room else None
-            if outgoing is None:
-                link.step(0.01)
-                continue
-            self._send_spooled(link, outgoing)
-            link.flush()
-            if outgoing.message.retain:
-                told.add(outgoing.message.topic)
-        return told
-
-    def _send_spooled(self, link: Link, outgoing: Outgoing) -> None:
-        item = self._sending = outgoing.item
-        try:
-            link.send(outgoing.message, item, payload=outgoing.payload, expires_s=outgoing.expires_s)
-        except LinkError:
-            self._waiting.put_back([item])
-            raise
-        self._sending = None
-
-    def _send(self, link: Link, entry: Entry, up_ns: int) -> None:
-        message = entry.message
-        payload = message.payload
-        if (
-            up_ns - entry.queued_mono_ns > STALE_NS
-            and not message.retain
-            and message.content_type == "application/json"
-        ):
-            try:
-                payload = self._historical(payload)
-            except ValueError as error:
-                self._report.trouble(f"a late message on {message.topic!r} cannot be marked as historical: {error}")
-        expires_s = None
-        if entry.expires_mono_ns is not None:
-            # MQTT counts whole seconds; rounded up, because 0 would mean at once.
-            expires_s = max(1, math.ceil((entry.expires_mono_ns - self._clock.monotonic_ns()) / 1e9))
-        self._sending = entry
-        try:
-            link.send(message, entry, payload=payload, expires_s=expires_s)
-        except LinkError:
-            self._queue.put_back([entry])
-            raise
-        self._sending = None
 
     def _settled(self, message: Message, entry: Ticket, refusal: str | None) -> None:
         if refusal is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from edgevision.publish._mqtt_link import Ticket
 from edgevision.publish._mqtt_retained import RetainedMemory
+from edgevision.publish._mqtt_window import Ticket
 from edgevision.publish._queue import BoundedQueue, Entry
 from edgevision.publish._report import Report
 from edgevision.publish._spool_feed import SpoolFeed

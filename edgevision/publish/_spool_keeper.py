@@ -16,7 +16,8 @@ from pathlib import Path
 
 from edgevision.clock import Clock
 from edgevision.errors import StateError
-from edgevision.publish._journal import DamagedError, Journal, JournalLock, damaged
+from edgevision.publish._journal import DamagedError, Journal, damaged
+from edgevision.publish._journal_lock import JournalLock
 from edgevision.publish._report import Report
 from edgevision.publish._spool import COMMIT_EVERY_S, Spool
 from edgevision.publish._spool_damage import Damage

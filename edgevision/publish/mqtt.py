@@ -1,7 +1,8 @@
 """MQTT, the sink of a factory floor: what the user may set, and the check of it; the work is in `_mqtt_*` beside it.
 
-`_mqtt_sink` holds the queue and the thread, `_mqtt_link` one connection from dial to end, `_mqtt_client` what is said
-to paho of a message, `_spool*` and `_journal` keep durable messages on the disk; what every connection to a broker shares is
+`_mqtt_sink` holds the thread, `_mqtt_waiting` what waits, `_mqtt_link` one connection from dial to end, `_mqtt_sender` what
+goes over it, `_mqtt_window` what of that is not settled, `_mqtt_client` what is said to paho of a message; `_spool*` and
+`_journal*` keep durable messages on the disk, `_certificate` looks at our own; what every connection to a broker shares is
 `edgevision.broker`. paho is imported when a sink is made.
 """
 

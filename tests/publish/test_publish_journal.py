@@ -9,7 +9,8 @@ import pytest
 from support_brokers import HandClock
 
 from edgevision.errors import StateError
-from edgevision.publish._journal import DamagedError, Journal, JournalLock
+from edgevision.publish._journal import DamagedError, Journal
+from edgevision.publish._journal_lock import JournalLock
 from edgevision.publish._spool_damage import Damage
 from edgevision.types import Message
 
@@ -124,7 +125,7 @@ def test_one_process_owns_a_journal_and_its_death_frees_it(tmp_path):
     with pytest.raises(StateError, match=r"spool\.sqlite is in use by another edgevision \(process \d+\): stop it, or"):
         JournalLock(tmp_path / "spool.lock")
     program = (
-        "import sys; from pathlib import Path; from edgevision.publish._journal import JournalLock\n"
+        "import sys; from pathlib import Path; from edgevision.publish._journal_lock import JournalLock\n"
         "JournalLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "spool.lock")]
