@@ -36,38 +36,44 @@ class Grids:
         self._offset = offset
         self._input_size: tuple[int, int] | None = None
         self._cells: NDArray[np.float32]
-        self.counts: tuple[int, ...] = ()
 
     def cells(self, input_size: tuple[int, int]) -> NDArray[np.float32]:
         """(cells, 4): the centre's x, y in input pixels and the stride, twice. Row by row, in the order of the strides."""
         if input_size != self._input_size:
-            width, height = input_size
             parts = []
             for stride in self._strides:
-                y, x = np.mgrid[0 : -(-height // stride), 0 : -(-width // stride)]
+                width, height = _grid(input_size, stride)
+                y, x = np.mgrid[0:height, 0:width]
                 centres = (np.stack((x.ravel(), y.ravel()), axis=1) + self._offset) * stride
                 parts.append(np.hstack((centres, np.full((x.size, 2), stride))))
             self._cells = np.concatenate(parts).astype(np.float32)
-            self.counts = tuple(len(part) for part in parts)
             self._input_size = input_size
         return self._cells
 
-    def check(self, counts: Sequence[int], names: Sequence[str]) -> None:
-        """Refuse tensors whose numbers of cells are not those of the grids.
+    def check(self, counts: Sequence[int], names: Sequence[str], input_size: tuple[int, int]) -> None:
+        """Refuse tensors whose numbers of cells are not those of the grids, before any grid is made.
 
         Raises:
             ModelError: they differ.
         """
-        expected = self.counts if len(counts) == len(self.counts) else (sum(self.counts),)
-        if tuple(counts) == expected:
+        sizes = [_grid(input_size, stride) for stride in self._strides]
+        expected = [width * height for width, height in sizes]
+        if len(counts) != len(expected):
+            expected = [sum(expected)]
+        if list(counts) == expected:
             return
-        width, height = self._input_size or (0, 0)
-        grids = " + ".join(f"{-(-width // stride)}x{-(-height // stride)}" for stride in self._strides)
+        grids = " + ".join(f"{width}x{height}" for width, height in sizes)
         found = ", ".join(f"{name!r} {count}" for name, count in zip(names, counts, strict=True))
         raise ModelError(
             f"decoder {self._family}: the outputs have so many cells: {found}; strides {list(self._strides)} on an input of "
-            f"{width}x{height} make {grids} = {', '.join(map(str, expected))}; mend `strides`, the roles or the input size"
+            f"{input_size[0]}x{input_size[1]} make {grids} = {', '.join(map(str, expected))}; mend `strides`, the roles or the "
+            "input size"
         )
+
+
+def _grid(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Columns and rows of a grid; the last ones may reach over the input's border."""
+    return -(-input_size[0] // stride), -(-input_size[1] // stride)
 
 
 def expected_distances(raw: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
@@ -136,8 +142,6 @@ class Candidates:
     xyxy: NDArray[np.float32]
     confidence: NDArray[Any]
     class_id: NDArray[np.intp]
-    cells: NDArray[np.intp]
-    """(n,) counted over all grids."""
     extra: NDArray[np.float32] | None = None
     """(n, e)"""
 
@@ -160,17 +164,15 @@ class DenseHeads:
         """
         first_cell = 0
         if self._grids is not None:
-            self._grids.cells(input_size)
-            self._grids.check(
-                [_cells_of(head.scores, tensors) for head in self._heads],
-                [head.scores.spec.name for head in self._heads],
-            )
+            counts = [_cells_of(head.scores, tensors) for head in self._heads]
+            self._grids.check(counts, [head.scores.spec.name for head in self._heads], input_size)
         parts = []
         for head in self._heads:
             cells, class_id, confidence = head.find(tensors)
             count = _cells_of(head.scores, tensors)
-            if head.boxes.spec is not head.scores.spec:
-                _check_alike(head, count, tensors)
+            for beside in (head.boxes, head.extra):
+                if beside is not None and beside.spec is not head.scores.spec:
+                    _check_alike(head.scores, beside, tensors)
             if cells.size:
                 extra = None if head.extra is None else head.extra.take(tensors, cells)
                 parts.append((head.boxes.take(tensors, cells), cells + first_cell, confidence, class_id, extra))
@@ -183,11 +185,7 @@ class DenseHeads:
             if extra is not None:
                 extra = np.concatenate([part[4] for part in parts if part[4] is not None])
         return Candidates(
-            xyxy=self._read_boxes(raw, cells, input_size),
-            confidence=confidence,
-            class_id=class_id,
-            cells=cells,
-            extra=extra,
+            xyxy=self._read_boxes(raw, cells, input_size), confidence=confidence, class_id=class_id, extra=extra
         )
 
 
@@ -195,12 +193,12 @@ def _cells_of(channels: Channels, tensors: Tensors) -> int:
     return int(channels.view(tensors).shape[1 if channels.first else 0])
 
 
-def _check_alike(head: Head, count: int, tensors: Tensors) -> None:
-    found = _cells_of(head.boxes, tensors)
+def _check_alike(scores: Channels, beside: Channels, tensors: Tensors) -> None:
+    count, found = _cells_of(scores, tensors), _cells_of(beside, tensors)
     if found != count:
         raise ModelError(
-            f"outputs {head.scores.spec.name!r} and {head.boxes.spec.name!r} have {count} and {found} cells; scores and "
-            "boxes of one grid have as many: mend the roles"
+            f"outputs {scores.spec.name!r} and {beside.spec.name!r} have {count} and {found} cells; all that is told of one "
+            "grid has as many: mend the roles"
         )
 
 

@@ -84,6 +84,5 @@ class EndToEnd:
             xyxy=xyxy * np.array(input_size * 2, np.float32) if self._normalised else xyxy,
             confidence=confidence[cells],
             class_id=class_id[cells],
-            cells=cells,
             extra=real[cells, _ROW:],
         )

@@ -163,8 +163,7 @@ class _Yolov5:
         size = transform.input_size
         every = [one.rows(tensors) for one in self._maps]
         if self._grids is not None:
-            self._grids.cells(size)
-            self._grids.check([rows.shape[1] for rows in every], [one.spec.name for one in self._maps])
+            self._grids.check([rows.shape[1] for rows in every], [one.spec.name for one in self._maps], size)
         parts = []
         first_cell = 0
         for number, (one, rows) in enumerate(zip(self._maps, every, strict=True)):

@@ -209,3 +209,11 @@ def test_a_model_that_leaves_its_sizes_open_is_checked_when_it_speaks():
     assert len(decode({"out": values}, same())) > 3
     with pytest.raises(ModelError, match=r"'out' \(predictions\) gave 9 channels; 7 are needed"):
         decode({"out": np.zeros((1, 9, 84), np.float32)}, same())
+
+
+def test_a_mad_number_of_cells_is_refused_before_it_is_made():
+    outputs = {"boxes": spec((1, 4, 84), name="b"), "scores": spec((1, 3, 84), name="s")}
+    decode = decoder("yolov8", outputs, {"box_format": "ltrb", "strides": (1,) * 50})
+    tensors = {"b": np.zeros((1, 4, 84), np.float32), "s": np.zeros((1, 3, 84), np.float32)}
+    with pytest.raises(ModelError, match="8192x8192 = 3355443200; mend `strides`"):
+        decode(tensors, same((8192, 8192)))

@@ -196,3 +196,15 @@ def test_what_does_not_fit_is_refused_with_figures():
         decoder("yolov8_pose", {"predictions": spec((1, 4 + 2 + 51, 84))}, labels=("person",))
     with pytest.raises(ModelError, match="name no keypoints; needed: boxes, scores, keypoints"):
         decoder("yolov8_pose", {"boxes": split["boxes"], "scores": split["scores"]})
+
+
+def test_what_is_told_of_one_grid_has_as_many_cells():
+    tensors = {
+        "b": np.ones((1, 4, 84), np.float32), "s": np.ones((1, 2, 84), np.float32), "k": np.ones((1, 12, 80), np.float32),
+    }  # fmt: skip
+    outputs = {
+        role: spec((1, tensors[role[0]].shape[1], -1), name=role[0]) for role in ("boxes", "scores", "keypoints")
+    }
+    decode = decoder("yolov8_pose", outputs, {"keypoints": POINTS}, confidence=0.5)
+    with pytest.raises(ModelError, match="outputs 's' and 'k' have 84 and 80 cells"):
+        decode(tensors, same())
