@@ -100,6 +100,14 @@ def test_outputs_that_nobody_knows_are_not_guessed_at(tmp_path, outputs):
     assert "no rule knows outputs like a" in proposal.text() or "no rule knows outputs like output" in proposal.text()
 
 
+def test_names_that_would_write_on_the_terminal(tmp_path):
+    outputs = [("a\x1b[2Jb", "f", (1, 50, 9)), ("c\n- x: y", "f", (1, 50, 3))]
+    proposal, _ = proposed(make(tmp_path / "m.onnx", outputs))
+    assert "\x1b" not in proposal.text() + proposal.advice()
+    assert "a?[2Jb" in proposal.text()
+    assert "\n- x" not in proposal.text()
+
+
 def test_what_the_user_says_outweighs_everything(tmp_path):
     file = make(tmp_path / "m.onnx", [("a", "f", (1, 50, 9)), ("b", "f", (1, 50, 4))])
     proposal, lines = proposed(
