@@ -30,6 +30,8 @@ CELLS = 64 + 16 + 4
         ([(f"c{i}", "f", (1, 27, 8 >> i or 1, 8 >> i or 1)) for i in range(5)]
          + [(f"b{i}", "f", (1, 36, 8 >> i or 1, 8 >> i or 1)) for i in range(5)], (), ("efficientdet", LIKELY),
          {"boxes_3": "b0", "scores_3": "c0", "boxes_5": "b2", "scores_5": "c2"}),
+        ([("regression", "f", (1, 774, 4)), ("classification", "f", (1, 774, 3))], (), ("efficientdet", LIKELY),
+         {"boxes": "regression", "scores": "classification"}),
     ],
 )  # fmt: skip
 def test_outputs_tell_the_family(tmp_path, outputs, extra, family, roles):
