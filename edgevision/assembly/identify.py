@@ -69,8 +69,8 @@ def identify(
         described.model.close()
     why = f"it fits {', '.join(described.like for described in fitting)}" if fitting else "no known model fits"
     raise UsageError(
-        f"{file}: nothing says how its pixels and outputs are meant; name a model that is built alike with --like ({why})"
-        + "".join(refusals if not fitting else [])
+        f"{file}: nothing says how its pixels and outputs are meant; name a model that is built alike with --like ({why}), "
+        f"or let `edgevision models add {file}` propose what it is" + "".join(refusals if not fitting else [])
     )
 
 

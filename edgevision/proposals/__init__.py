@@ -2,7 +2,8 @@
 
 told       what the user says himself, which outweighs everything
 metadata   what exporters write into a file: Ultralytics, TensorFlow Lite, MediaPipe
-families   which decoder fits the outputs
+facts      what is known before anything is proposed
+families   which decoder fits the outputs; the YOLOs are in `yolos`
 pixels     how the picture is wanted
 proposal   the lines together, as a model.yaml
 propose    all of it

@@ -99,7 +99,9 @@ def faster_rcnn(facts: Facts) -> Family | None:
 
 
 def efficientdet(facts: Facts) -> Family | None:
-    """Five grids of scores and codes, nine anchors a cell."""
+    """Scores and codes of nine anchors a cell, for five grids or for all of them in one."""
+    if len(facts.outputs) == 2:
+        return _efficientdet_in_one(facts)
     if len(facts.outputs) != 10 or any(len(spec.shape) != 4 for spec in facts.outputs):
         return None
     axis = 1 if sum(spec.shape[1] == 36 for spec in facts.outputs) >= 5 else 3
@@ -119,10 +121,46 @@ def efficientdet(facts: Facts) -> Family | None:
         outputs=tuple(roles),
         decoder=(
             option_line("layout", "NCHW" if axis == 1 else "NHWC", _CERTAIN, f"axis {axis} has the 36 channels"),
-            option_line("anchor_scale", 4.0, _GUESS, "4 for D0 to D7, Lite3 and Lite4; 3 for Lite0 to Lite2"),
+            _anchor_scale(),
         ),
         activation=activation_line("sigmoid", _LIKELY, "bare heads give logits"), confidence=0.3,
     )  # fmt: skip
+
+
+def _efficientdet_in_one(facts: Facts) -> Family | None:
+    if facts.size is None or any(len(spec.shape) != 3 for spec in facts.outputs):
+        return None
+    anchors, (width, height) = 0, facts.size
+    for level in range(1, 8):
+        width, height = (width + 1) // 2, (height + 1) // 2
+        anchors += 9 * width * height if level >= 3 else 0
+    boxes = [spec for spec in facts.outputs if spec.shape[1:] == (anchors, 4)]
+    scores = [spec for spec in facts.outputs if spec.shape[1] == anchors and spec.shape[2] != 4]
+    if len(boxes) != 1 or len(scores) != 1:
+        return None
+    why = f"{anchors} rows are 9 anchors for each cell of strides 8 to 128"
+    return Family(
+        name="efficientdet", task="detection", sureness=_LIKELY, why=why,
+        outputs=(role_line("boxes", boxes[0], _CERTAIN, "4 numbers a row"),
+                 role_line("scores", scores[0], _CERTAIN, "the other")),
+        decoder=(_anchor_scale(),),
+        activation=_last(facts, scores[0]), confidence=0.3,
+    )  # fmt: skip
+
+
+def _anchor_scale() -> Line:
+    return option_line("anchor_scale", 4.0, _GUESS, "4 for D0 to D7, Lite3 and Lite4; 3 for Lite0 to Lite2")
+
+
+def _last(facts: Facts, scores: TensorSpec) -> Line:
+    """What scores of single classes still need, by the operator that they end in."""
+    maker = facts.maker(scores.name)
+    if maker is not None and maker.op in ("Concat", "CONCATENATION") and maker.inputs:
+        maker = facts.maker(maker.inputs[0])  # the grids' outputs, put together
+    op = maker.op if maker is not None else "nothing that is known"
+    if op in ("Sigmoid", "LOGISTIC"):
+        return activation_line("none", _CERTAIN, f"they end in {op}")
+    return activation_line("sigmoid", _LIKELY, f"they end in {op}: logits")
 
 
 def _area(spec: TensorSpec, axis: int) -> int:

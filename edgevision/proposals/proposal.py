@@ -38,6 +38,10 @@ _WORDS = {
 }
 
 
+_LONGEST = 400
+"""Characters of a reason."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One key of a model.yaml."""
@@ -81,14 +85,14 @@ class Proposal:
                 rows.append((f"{head}:", ""))
             section = head if tail else ""
             value = "?" if line.sureness == Sureness.MISSING else _flow(line.value)
-            rows.append((f"  {tail}: {value}" if tail else f"{head}: {value}", f"{_WORDS[line.sureness]}: {line.why}"))
+            rows.append((f"  {tail}: {value}" if tail else f"{head}: {value}", _reason(line)))
         width = max((len(text) for text, why in rows if why and len(text) < 60), default=0)
         told = [f"{text:<{width}}  # {why}" if why else text for text, why in rows]
         return "\n".join([f"# proposed for {self.file}", *told])
 
     def advice(self) -> str:
         """What is left to say, one line each."""
-        parts = [f"\n  {line.key}: {_WORDS[line.sureness]}: {line.why}" + _option(line) for line in self.unsure]
+        parts = [f"\n  {line.key}: {_reason(line)}" + _option(line) for line in self.unsure]
         return "".join(parts)
 
     def manifest(self, *, backend: str, path: str, sha256: str, size: int) -> Manifest:
@@ -111,7 +115,7 @@ class Proposal:
                 raw.setdefault(head, {})[tail] = line.value
             else:
                 raw[head] = line.value
-        reasons = {line.key: f"{_WORDS[line.sureness]}: {line.why}" for line in self.lines}
+        reasons = {line.key: _reason(line) for line in self.lines}
         raw["lineage"] = {"proposed": reasons}
         return validated(raw, self.file)
 
@@ -121,6 +125,13 @@ def with_said(lines: Iterable[Line], said: Mapping[str, tuple[Any, str]]) -> tup
     kept = [line for line in lines if line.key not in said]
     kept += [Line(key=key, value=value, sureness=Sureness.SAID, why=option) for key, (value, option) in said.items()]
     return tuple(kept)
+
+
+def _reason(line: Line) -> str:
+    """In words that a terminal can be shown: names of tensors are whatever somebody wrote into a file."""
+    text = f"{_WORDS[line.sureness]}: {line.why}"
+    shown = "".join(char if char.isprintable() else "?" for char in text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
 
 
 def _flow(value: Any) -> str:

@@ -30,6 +30,8 @@ CELLS = 64 + 16 + 4
         ([(f"c{i}", "f", (1, 27, 8 >> i or 1, 8 >> i or 1)) for i in range(5)]
          + [(f"b{i}", "f", (1, 36, 8 >> i or 1, 8 >> i or 1)) for i in range(5)], (), ("efficientdet", LIKELY),
          {"boxes_3": "b0", "scores_3": "c0", "boxes_5": "b2", "scores_5": "c2"}),
+        ([("regression", "f", (1, 774, 4)), ("classification", "f", (1, 774, 3))], (), ("efficientdet", LIKELY),
+         {"boxes": "regression", "scores": "classification"}),
     ],
 )  # fmt: skip
 def test_outputs_tell_the_family(tmp_path, outputs, extra, family, roles):
@@ -98,6 +100,14 @@ def test_outputs_that_nobody_knows_are_not_guessed_at(tmp_path, outputs):
     assert lines["activation"] == (None, MISSING)
     assert lines["input.color"] == (None, MISSING)
     assert "no rule knows outputs like a" in proposal.text() or "no rule knows outputs like output" in proposal.text()
+
+
+def test_names_that_would_write_on_the_terminal(tmp_path):
+    outputs = [("a\x1b[2Jb", "f", (1, 50, 9)), ("c\n- x: y", "f", (1, 50, 3))]
+    proposal, _ = proposed(make(tmp_path / "m.onnx", outputs))
+    assert "\x1b" not in proposal.text() + proposal.advice()
+    assert "a?[2Jb" in proposal.text()
+    assert "\n- x" not in proposal.text()
 
 
 def test_what_the_user_says_outweighs_everything(tmp_path):
