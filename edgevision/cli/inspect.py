@@ -24,7 +24,9 @@ def inspect(
     ] = None,
     provider: Annotated[
         list[str] | None,
-        typer.Option(help="An execution provider of ONNX Runtime, such as cuda; again for a list. By default cpu."),
+        typer.Option(
+            help="An execution provider of ONNX Runtime: cuda, or '{cuda: {device_id: 1}}'; again for a list."
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 1,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Load and run it with the runtimes here.")] = True,
@@ -43,25 +45,25 @@ def inspect(
     """
     import json
 
+    import yaml
+
     from edgevision.errors import UsageError
     from edgevision.host.inspect.report import inspect as look
     from edgevision.host.inspect.report import weights_files
-    from edgevision.inference.onnxrt import Options
-    from edgevision.registry import unknown_name
+    from edgevision.inference import _providers
 
-    if provider:
+    entries = []
+    for text in provider or ():
         try:
-            Options(providers=tuple(provider))
-        except ValueError as failure:
-            from edgevision.inference._providers import KNOWN
-
-            wrong = next((name for name in provider if name not in KNOWN), ", ".join(provider))
-            raise UsageError(f"--provider: {unknown_name('execution provider', wrong, tuple(KNOWN))}") from failure
+            entries.append(yaml.safe_load(text))
+            _providers.parse(entries[-1])
+        except (ValueError, yaml.YAMLError) as failure:
+            raise UsageError(f"--provider: {failure}") from failure
     files = weights_files(model)
     if backend and len(files) > 1:  # of a model's files, those that these runtimes are given
         files = {name: file for name, file in files.items() if name in backend} or files
     wanted = (list(backend) if backend else None) if run else []
-    documents = [look(file, backends=wanted, providers=provider or (), threads=threads) for file in files.values()]
+    documents = [look(file, backends=wanted, providers=entries, threads=threads) for file in files.values()]
     if as_json:
         typer.echo(json.dumps(documents, indent=2, ensure_ascii=False))
         return

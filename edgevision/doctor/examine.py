@@ -50,7 +50,7 @@ def checks(plan: Plan, root: Path) -> list[Check]:
     video = sorted((root / "sys/class/video4linux").glob("video[0-9]*"), key=lambda path: int(path.name[5:]))
     found = [
         *(Check(part="runtimes", subject=name, function=f"runtimes.{name}", job=wanted)
-          for name in ("onnxrt", "litert", "openvino")),
+          for name in ("any_at_all", "onnxrt", "litert", "openvino")),
         Check(part="video", subject="opencv", function="video.build", job={"cameras": plan.cameras}),
         *(Check(part="cameras", subject=f"/dev/{path.name}", function="cameras.device",
                 job={"name": path.name, "root": str(root)}) for path in video),

@@ -23,6 +23,15 @@ TINY = bytes.fromhex(
 """An .onnx file: y = Relu(x), float32 (1, 4), opset 13."""
 
 
+def any_at_all(_job: dict[str, Any]) -> Iterator[Finding]:
+    """A fault where no runtime is here."""
+    if not any(
+        importlib.util.find_spec(name) for name in ("onnxruntime", "ai_edge_litert", "tflite_runtime", "openvino")
+    ):
+        found = "no runtime is installed: no model can run"
+        yield fault("runtimes", "none", found, "pip install 'edgevision[onnxrt]', or [litert], or [openvino]")
+
+
 def onnxrt(job: dict[str, Any]) -> Iterator[Finding]:
     """ONNX Runtime and its execution providers."""
     if (absent := _absent("onnxrt", ("onnxruntime",), job)) is not None:
@@ -45,8 +54,13 @@ def onnxrt(job: dict[str, Any]) -> Iterator[Finding]:
             continue
         wanted = any(entry.name == name and not entry.optional for entry in asked)
         say = fault if wanted else warning
-        fix = f"install its driver and libraries, or take {providers.short(name)} out of `providers`"
-        yield say("runtimes", f"onnxrt {providers.short(name)}", failure, fix)
+        found, fix = (
+            failure,
+            f"it needs its driver, its libraries and a device; `providers: [{providers.short(name)}]` fails",
+        )
+        if name in {entry.name for entry in asked}:
+            found, fix = parted(failure)
+        yield say("runtimes", f"onnxrt {providers.short(name)}", found, fix)
     yield ok("runtimes", "onnxrt providers", f"run here: {', '.join(started) or 'none'}")
     for entry in asked:
         if entry.name not in there and entry.library is None and entry.package is None:

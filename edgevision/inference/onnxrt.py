@@ -268,8 +268,8 @@ def _errors(ort: ModuleType) -> tuple[type[Exception], ...]:
 
 
 def _own_words(error: BaseException) -> str:
-    """ONNX Runtime's message without its prefix: `[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : `."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    """ONNX Runtime's message without `[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : ` before it; one may hold another."""
+    text = re.split(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", str(error))[-1]
     return "ONNX Runtime says: " + first_sentence(ValueError(text))
 
 

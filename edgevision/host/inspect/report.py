@@ -44,7 +44,7 @@ def inspect(
     file: Path,
     *,
     backends: Sequence[str] | None = None,
-    providers: Sequence[str] = (),
+    providers: Sequence[Any] = (),
     threads: int = 1,
     deadline_s: float = DEADLINE_S,
 ) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def inspect(
     Args:
         file: .onnx, .tflite, or OpenVINO's .xml or .ir.
         backends: which runtimes to ask; None is all that are here and read it, and none is an empty list.
-        providers: execution providers of ONNX Runtime, in order.
+        providers: execution providers of ONNX Runtime, as in a config.
         threads: of one inference.
         deadline_s: for each runtime.
 
@@ -86,6 +86,9 @@ def inspect(
     except UsageError:  # a machine that nobody quantises for
         target = "auto"
     document["advice"] = list(advice(document, runs, target, str(file)))
+    if backends is None and not chosen:
+        own = model_store.BACKEND_BY_SUFFIX[file.suffix.lower()]
+        document["advice"].insert(0, f"no runtime that reads it is here: pip install 'edgevision[{own}]'")
     return document
 
 

@@ -180,6 +180,7 @@ def test_the_command(command_line, shared):
     assert "73 Conv" in done.stdout
     (document,) = json.loads(command_line("inspect", file, "--backend", "onnxrt", "--json").stdout)
     assert document["here"]["onnxrt"]["shares"] == {"cpu": 1.0}
+    assert document["here"]["onnxrt"]["weighted_kernels"] == 73  # whatever they are called in the optimised graph
     done = command_line("inspect", file, "--provider", "cudda")
     assert done.returncode == 2
     assert "did you mean 'cuda'" in done.stderr
