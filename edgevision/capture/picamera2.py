@@ -1,8 +1,8 @@
 """A Raspberry Pi's CSI camera through libcamera, by way of `picamera2`.
 
 `picamera2` and the libcamera under it come from Raspberry Pi OS and fit each other only from there, so an environment has to
-see the system's packages. What a camera can be told has libcamera's names (`controls`); what it made of them is read from what it
-says of its pictures, and a difference is logged.
+see the system's packages. What a camera can be told has libcamera's names (`controls`); what it made of them is read from what
+it says of its pictures, and a difference is logged.
 """
 
 from __future__ import annotations
