@@ -245,7 +245,7 @@ def why(failure: OSError) -> str:
         errno.ELOOP: "a symbolic link is not followed: put the folder itself there",
         errno.EACCES: "give the user that runs edgevision the right to read, write and delete there",
         errno.EPERM: "give the user that runs edgevision the right to read, write and delete there",
-        errno.EROFS: "mount it writable: files are moved when they are done",
+        errno.EROFS: "mount it writable (as a service: ReadWritePaths=), because files are moved when they are done",
         errno.ENOSPC: "the disk is full: make room, and empty `done` and `failed`",
         errno.EDQUOT: "the quota is used up: make room, and empty `done` and `failed`",
         errno.ESTALE: "the share's server has changed: mount it again",

@@ -155,25 +155,8 @@ class Getter:
         Raises:
             CaptureError: no answer, in time, in size or in HTTP; the text says what to mend.
         """
-        until_ns = self._clock.monotonic_ns() + round(self._timeout_s * 1e9)
-        url, asked, redirects = self.url, False, 0
         try:
-            while True:
-                answer = self._once(url, headers, until_ns)
-                if answer.status == http.client.UNAUTHORIZED and not asked and self._login is not None:
-                    asked = True
-                    self._challenge = read_challenge(answer.headers.get_all("WWW-Authenticate") or [])
-                    if self._challenge is None:
-                        raise CaptureError(f"{self.shown}: asks for a way to sign in that is neither basic nor digest")
-                    if self._challenge.scheme == "basic" and url.startswith("http:") and not self._warned:
-                        self._warned = True
-                        _log.warning("%s: takes the password in the clear: use https, or digest", self.shown)
-                    continue
-                target = answer.headers.get("Location")
-                if answer.status not in {301, 302, 303, 307, 308} or target is None:
-                    return answer
-                redirects += 1
-                url, asked = self._redirected(url, target, redirects), False
+            return self._followed(headers)
         except http.client.IncompleteRead as failure:
             raise CaptureError(
                 f"{self.shown}: the answer broke off after {len(failure.partial)} bytes: the camera or the network fails"
@@ -184,9 +167,37 @@ class Getter:
             ) from failure
         except OSError as failure:
             raise CaptureError(f"{self.shown}: {self._why(failure)}") from failure
+        except ValueError as failure:  # what a server sent us, or our user name, cannot be sent back
+            raise CaptureError(
+                f"{self.shown}: its answer, or the user name, holds what HTTP cannot carry: check `url` and `username`"
+            ) from failure
         finally:
             if self._dirty or self._connection is None or self._connection.sock is None:
                 self.hang_up()
+
+    def _followed(self, headers: Mapping[str, str]) -> Answer:
+        """The last answer of those that it takes: asked who we are, and redirected."""
+        until_ns = self._clock.monotonic_ns() + round(self._timeout_s * 1e9)
+        url, asked, redirects = self.url, False, 0
+        while True:
+            answer = self._once(url, headers, until_ns)
+            if answer.status == http.client.UNAUTHORIZED and not asked and self._login is not None:
+                asked = True
+                self._take_challenge(answer, url)
+                continue
+            target = answer.headers.get("Location")
+            if answer.status not in {301, 302, 303, 307, 308} or target is None:
+                return answer
+            redirects += 1
+            url, asked = self._redirected(url, target, redirects), False
+
+    def _take_challenge(self, answer: Answer, url: str) -> None:
+        self._challenge = read_challenge(answer.headers.get_all("WWW-Authenticate") or [])
+        if self._challenge is None:
+            raise CaptureError(f"{self.shown}: asks for a way to sign in that is neither basic nor digest")
+        if self._challenge.scheme == "basic" and url.startswith("http:") and not self._warned:
+            self._warned = True
+            _log.warning("%s: takes the password in the clear: use https, or digest", self.shown)
 
     def hang_up(self) -> None:
         """Close the connection; the next `get` makes a new one. For the thread that gets."""
@@ -198,9 +209,14 @@ class Getter:
     def _once(self, url: str, headers: Mapping[str, str], until_ns: int) -> Answer:
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        sent = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "edgevision", **headers}
+        sent: dict[str, str | bytes] = {
+            "Accept": "image/*",
+            "Accept-Encoding": "identity",
+            "User-Agent": "edgevision",
+            **headers,
+        }
         if self._challenge is not None and self._login is not None:
-            sent["Authorization"] = self._challenge.answer(self._login, method="GET", target=target)
+            sent["Authorization"] = self._challenge.answer(self._login, method="GET", target=target).encode()
         for kept in (True, False):
             is_new = self._connect(parts, until_ns)
             connection = self._connection

@@ -32,7 +32,7 @@ class LoginOptions(registry.Options):
     # The address may hold a password, which must not come back in pydantic's error texts.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    username: str | None = Field(None, min_length=1, max_length=256)
+    username: str | None = Field(None, pattern=r"^[^\x00-\x1f\x7f]{1,256}$")
     password: SecretStr | None = None
     password_file: Path | None = None
     """A file that holds the password; read anew for each connection."""

@@ -210,7 +210,7 @@ class HttpSnapshotSource:
             if status == 401 and self._options.username is None and "@" not in self._options.url:
                 words = "asks who we are: set username and password_file"
             raise CaptureError(f"{shown}: {words} (HTTP {status})")
-        kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else "image/*"
+        kind = answer.headers.get_content_type()[:80] if "Content-Type" in answer.headers else "image/*"
         if kind.startswith("multipart/"):
             raise CaptureError(f"{shown}: is a stream ({kind}); read it with `type: opencv`")
         if not kind.startswith("image/") and kind != "application/octet-stream":

@@ -313,7 +313,7 @@ def test_a_disk_that_is_full_or_read_only_is_told_before_a_result_is_made(disk):
         Watch(disk).run()
     kept = names(disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(CaptureError, match="Read-only file system; mount it writable"):
+    with pytest.raises(CaptureError, match=r"Read-only file system; mount it writable \(as a service: ReadWritePaths="):
         Watch(disk).run()
     assert names(disk) == kept
     assert names(disk / "done") == []

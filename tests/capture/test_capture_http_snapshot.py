@@ -3,12 +3,15 @@
 import hashlib
 import re
 import threading
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 from urllib.request import parse_http_list, parse_keqv_list
 
 import pytest
 from capture_support import jpeg, number_of, picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from support_brokers import Certificates, raw_server
 from support_http import HttpCamera, give, reset
@@ -408,6 +411,46 @@ def test_a_way_to_sign_in_that_is_not_known_says_so(ask):
     with HttpCamera(answer) as camera:
         text = failure_of(source(camera.url(), username="u", password="p"))
     assert "neither basic nor digest" in text
+
+
+def test_a_user_name_of_any_letters():
+    with HttpCamera(
+        lambda handler, number: give(handler, b"", status=401, WWW_Authenticate='Digest nonce="n"')
+    ) as camera:
+        assert "refuses the user name" in failure_of(source(camera.url(), username="Łukasz", password="p"))
+        assert "holds what HTTP cannot carry" in failure_of(source(camera.url(login="a%0d%0aX:b")))
+    with pytest.raises(ValidationError):
+        http_snapshot.Options(url="http://cam/", username="a\r\nX: y")
+
+
+@given(st.text(max_size=200) | st.text('Digestnonce=",qop ', max_size=80))
+def test_any_challenge_is_answered_or_refused(text):
+    challenge = read_challenge([text, f"Digest {text}"])
+    if challenge is not None:
+        challenge.answer(Login(username="u", password="p"), method="GET", target="/")
+
+
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 12\r\nETag: x\r\n\r\n\x89PNG\r\n\x1a\nabcd"
+_REDIRECT = b"HTTP/1.1 302 F\r\nLocation: http://[x\r\nContent-Length: 0\r\n\r\n"
+
+
+@given(
+    st.binary(max_size=100)
+    | st.tuples(st.sampled_from([_ANSWER, _REDIRECT]), st.integers(0, 110), st.binary(max_size=4)).map(
+        lambda cut: cut[0][: cut[1]] + cut[2] + cut[0][cut[1] + len(cut[2]) :]
+    )
+)
+@settings(max_examples=150)
+def test_any_answer_is_one_of_our_errors(content):
+    def answer(connection):
+        connection.recv(1000)
+        connection.sendall(content)
+
+    with raw_server(answer) as port:
+        made: Any = source(f"http://127.0.0.1:{port}/", fps=1000.0, timeout_s=2, idle=lambda _: made.close())
+        with suppress(CaptureError):
+            for _ in made.frames():
+                made.close()
 
 
 @pytest.fixture(scope="module")
