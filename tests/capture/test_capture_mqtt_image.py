@@ -11,6 +11,7 @@ from support_brokers import PATIENCE_S, Certificates, Mosquitto, free_port, publ
 
 from edgevision.capture import mqtt_image
 from edgevision.capture.base import SourceContext
+from edgevision.capture.reader import Job, Limits, Reader
 from edgevision.errors import CaptureError
 
 
@@ -116,6 +117,31 @@ def test_what_silence_means_is_the_users_to_say(broker, quiet):
         pass
     told = f"connected to 127.0.0.1:{broker.port}, and no picture on cam/1" if quiet == "fault" else ""
     assert set(reading.faults) == {told}
+
+
+def test_it_is_read_in_a_process_of_its_own(broker):
+    options = {"host": broker.host, "port": broker.port, "topic": "cam/1", "quiet": "normal"}
+    limits = Limits(frame_s=5, first_frame_s=20, memory_bytes=512 << 20)
+    reader = Reader(Job(camera="a", type="mqtt_image", options=options), limits, live=True)
+    connected, seen = threading.Event(), threading.Event()
+    source = reader.source(lambda fault: connected.set() if fault == "" else None)
+    numbers: list[int] = []
+
+    def read():
+        for frame in source.frames():
+            numbers.append(number_of(frame.image))
+            seen.set()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert connected.wait(PATIENCE_S)
+    with publisher(broker.port) as publish:
+        publish("cam/1", jpeg(picture(5)))
+    assert seen.wait(PATIENCE_S)
+    source.close()
+    thread.join(PATIENCE_S)
+    reader.close()
+    assert numbers == [5]
 
 
 def test_a_broker_that_goes_is_a_fault(broker):
