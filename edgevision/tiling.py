@@ -173,7 +173,7 @@ class Spent:
 
 
 def takes_batches(backend: Backend, outputs: Sequence[TensorSpec]) -> bool:
-    """Whether several tiles can be one inference: the one input, and every output that is decoded, have an open batch."""
+    """Whether several tiles can be one inference: a single input, and every output that is decoded, with an open batch."""
     return len(backend.inputs) == 1 and all(spec.open_batch for spec in (*backend.inputs, *outputs))
 
 

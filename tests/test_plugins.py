@@ -87,7 +87,8 @@ def test_source_preprocessor_backend_decoder_rule_and_sink_of_an_outside_package
     if not live:  # of a live source only the newest counts
         assert sorted(boxes) == list(range(8))
         events = [json.loads(text) for topic, text in said if topic == "edgevision/box/a/events"]
-        assert [(event["kind"], event["rule"]) for event in events] == [("passed", "half-way")]
+        # When the source has ended, what is there is unknown, which may be told too.
+        assert [event["rule"] for event in events if event["kind"] == "passed"] == ["half-way"]
 
 
 def test_their_options_are_checked_like_ours(call, tmp_path):

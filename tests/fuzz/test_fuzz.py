@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 fuzz = importlib.import_module("fuzz")
+kinds = importlib.import_module("fuzz_kinds")
 
 
 @pytest.mark.parametrize("kind", ["bundle", "picture", "manifest"])
@@ -34,7 +35,7 @@ def test_spoiled_models_give_a_result_or_one_of_our_errors_or_crash_their_runtim
 
 
 def test_a_case_is_the_same_every_time_and_a_crash_a_hang_and_a_hog_are_seen(monkeypatch):
-    kind = fuzz.Kind(seeds=(b"seed" * 20,), real=None, try_it=lambda content: None)
+    kind = kinds.Kind(seeds=(b"seed" * 20,), real=None, try_it=lambda content: None)
     assert [kind.case("x", number) for number in range(20)] == [kind.case("x", number) for number in range(20)]
     assert len({kind.case("x", number) for number in range(20)}) > 15
     monkeypatch.setattr(fuzz, "DEADLINE_S", 1.0)

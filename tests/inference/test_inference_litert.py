@@ -89,7 +89,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(shared):
 def small():
     """A small model, nearly all of it structure."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    return importlib.import_module("fuzz").tflite_seed()
+    return importlib.import_module("fuzz_kinds").tflite_seed()
 
 
 def test_a_name_that_is_no_text_is_told(small):
