@@ -102,7 +102,7 @@ def test_the_most_confident_are_kept_where_room_is_short():
 class Carrying(Detections):
     """Detections that carry something for each object beside its box."""
 
-    masks: tuple[str, ...] | None = None
+    masks: tuple[str, ...] | None = None  # type: ignore[assignment]  # words, so that they are told apart
 
 
 def test_what_detections_carry_beside_their_boxes_goes_along():

@@ -79,13 +79,14 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
         # XNNPACK comes with the tensors.
         before = _operators(interpreter) if loaded else []
         interpreter.allocate_tensors()
+        after = _operators(interpreter)
         backend = _Interpreter(interpreter, model)
     except UnicodeDecodeError as error:
         raise ModelError(f"model {model.name!r}: a tensor's name is no UTF-8 text: the file is damaged") from error
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"model {model.name!r}: LiteRT refuses it: {_refusal(error)}") from error
     names = [name for name in map(_name, options.delegates) if name not in left_out]
-    backend.execution = _execution(model, before, _operators(interpreter), names, left_out)
+    backend.execution = _execution(model, before, after, names, left_out)
     backend.warm_up()
     return backend
 
@@ -125,9 +126,18 @@ def _refusal(error: BaseException) -> str:
 
 
 def _operators(interpreter: Any) -> list[dict[str, Any]]:
-    """The nodes now, those that delegates stand for behind the graph's own; empty where this runtime does not tell."""
+    """The nodes now, those that delegates stand for behind the graph's own; empty where this runtime does not tell.
+
+    Raises:
+        UnicodeDecodeError: a name is no text.
+    """
     told = getattr(interpreter, "_get_ops_details", None)  # the only way there is
-    return list(told()) if told is not None else []
+    try:
+        return list(told()) if told is not None else []
+    except UnicodeDecodeError:
+        raise
+    except ValueError:  # a tensor's type that the runtime computes with, and its Python layer has no name for
+        return []
 
 
 def _execution(

@@ -54,7 +54,8 @@ def test_ctrl_c_in_the_middle_keeps_what_is_finished_and_nothing_else(run, tmp_p
         [sys.executable, "-m", "edgevision", "quantize", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        making = []
+        assert process.stderr is not None
+        making: list[str] = []
         while len(making) < 2:
             line = process.stderr.readline()
             assert line, "it ended before a second recipe was begun"

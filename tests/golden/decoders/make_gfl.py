@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch  # type: ignore[import-not-found]
-import torchvision  # type: ignore[import-not-found]
+import torch
+import torchvision
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT, CLASSES, REG_MAX = 128, 96, 5, 7

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch  # type: ignore[import-not-found]
+import torch
 import ultralytics  # type: ignore[import-not-found]
 from ultralytics.nn.tasks import (  # type: ignore[import-not-found]
     DetectionModel,

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch  # type: ignore[import-not-found]
+import torch
 import yolov5  # type: ignore[import-not-found]
 from yolov5.models.yolo import DetectionModel  # type: ignore[import-not-found]
 from yolov5.utils.general import non_max_suppression  # type: ignore[import-not-found]
