@@ -381,6 +381,7 @@ def main() -> None:
     if binary is None:
         raise SystemExit("needs mosquitto: apt-get install mosquitto")
     results: dict[str, Any] = {"environment": environment(), "sqlite": sqlite3.sqlite_version, "niceness": os.nice(0)}
+    results["scheduler"] = "SCHED_OTHER" if os.sched_getscheduler(0) == os.SCHED_OTHER else "real-time"
     results["load_average_before"] = load_average()
     for name in PARTS if "all" in arguments.parts else arguments.parts:
         with tempfile.TemporaryDirectory() as folder:
