@@ -11,6 +11,7 @@ import numpy as np
 
 from edgevision.decode._dense import Candidates, take_only
 from edgevision.decode._detections import wanted
+from edgevision.decode._roles import one_picture
 from edgevision.decode.base import DecodeContext
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
@@ -62,7 +63,7 @@ class EndToEnd:
             ModelError: the rows have another width than they should.
             InferenceError: the model gives no numbers.
         """
-        rows = tensors[self._spec.name][0]
+        rows = one_picture(tensors, self._spec)
         if rows.shape[1] != self._width:
             raise ModelError(
                 f"decoder {self._family}: output {self._spec.name!r} gave rows of {rows.shape[1]}; {self._width} are needed"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevision.decode._roles import one_picture
 from edgevision.decode._scores import Layout
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
@@ -33,7 +34,7 @@ class MaskMaker:
         """
         shape = spec.shape
         self.maps = (shape[1] if layout == "channels_first" else shape[-1]) if len(shape) == 4 else -1
-        if self.maps < 1 or shape[0] not in (1, -1):
+        if self.maps < 1 or shape[0] not in (1, -1) or 0 in shape:
             needed = "[1, maps, h, w]" if layout == "channels_first" else "[1, h, w, maps]"
             raise ModelError(
                 f"decoder {family}: output {spec.name!r} (prototypes) is {list(shape)}; with `prototypes_layout: {layout}` "
@@ -52,9 +53,17 @@ class MaskMaker:
             coefficients: (n, maps)
             xyxy: (n, 4) in frame pixels, within the frame. A pixel belongs to a box that holds its left top corner.
             transform: how the frame became the input.
+
+        Raises:
+            ModelError: the prototypes have no size.
+            InferenceError: they are no numbers.
         """
-        prototypes = tensors[self._spec.name][0]
+        prototypes = one_picture(tensors, self._spec)
         height, width = prototypes.shape[1:] if self._first else prototypes.shape[:2]
+        if not height or not width:
+            raise ModelError(
+                f"output {self._spec.name!r} (prototypes) gave {list(prototypes.shape)}: there is nothing in it"
+            )
         masks: list[Mask | None] = []
         room = MOST_PIXELS
         for row, edges in zip(coefficients, xyxy.tolist(), strict=True):

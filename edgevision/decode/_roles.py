@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgevision.decode.base import DecodeContext
 from edgevision.errors import ModelError
-from edgevision.types import TensorSpec
+from edgevision.types import Tensors, TensorSpec
 
 
 def take_roles(family: str, outputs: Mapping[str, TensorSpec], needed: tuple[str, ...]) -> tuple[TensorSpec, ...]:
@@ -58,3 +60,16 @@ def check_labels(family: str, spec: TensorSpec, classes: int, context: DecodeCon
             f"decoder {family}: output {spec.name!r} {list(spec.shape)} has {classes} classes, "
             f"but there are {len(context.labels)} labels"
         )
+
+
+def one_picture(tensors: Tensors, spec: TensorSpec) -> NDArray[Any]:
+    """An output without its batch axis.
+
+    Raises:
+        ModelError: the model, which left it open, answered for another number of pictures than one.
+    """
+    tensor = tensors[spec.name]
+    if len(tensor) != 1:
+        raise ModelError(f"output {spec.name!r} gave {list(tensor.shape)}: the answer for one picture is needed")
+    picture: NDArray[Any] = tensor[0]
+    return picture

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.decode._detections import lowest_confidence, wanted
+from edgevision.decode._roles import one_picture
 from edgevision.decode.base import DecodeContext
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize, quantized_threshold
@@ -78,9 +79,7 @@ class Channels:
 
     def whole(self, tensors: Tensors) -> NDArray[Any]:
         """`view` of all channels of the output, those of others too."""
-        tensor: NDArray[Any] = tensors[self.spec.name]
-        if self._batched:
-            tensor = tensor[0]
+        tensor: NDArray[Any] = one_picture(tensors, self.spec) if self._batched else tensors[self.spec.name]
         if self._open:
             self._check(tensor.shape)
         if self.first:

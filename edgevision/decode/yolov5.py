@@ -22,7 +22,7 @@ from pydantic import Field
 from edgevision import registry
 from edgevision.decode._dense import Grids, corner_reader, per_stride, take_only
 from edgevision.decode._detections import Finisher, lowest_confidence, nothing, wanted
-from edgevision.decode._roles import check_labels
+from edgevision.decode._roles import check_labels, one_picture
 from edgevision.decode._scores import EVALUATION_CONFIDENCE, Layout, logit, sigmoid
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
@@ -95,6 +95,7 @@ class _Map:
         self.spec = spec
         self.anchors = anchors
         self._layout = layout
+        self._classes = len(context.labels) or None
         if anchors is not None:
             self._check(spec, anchors, context)
         floor = lowest_confidence(context)
@@ -121,15 +122,34 @@ class _Map:
             check_labels("yolov5", spec, (channels // anchors if len(shape) == 4 else channels) - _SCORES, context)
 
     def rows(self, tensors: Tensors) -> NDArray[Any]:
-        """(anchors, cells, 5 + classes); no copy where the cells lie in a row."""
-        tensor: NDArray[Any] = tensors[self.spec.name][0]
+        """(anchors, cells, 5 + classes); no copy where the cells lie in a row.
+
+        Raises:
+            ModelError: a model that left its sizes open gave others than it should.
+        """
+        tensor = one_picture(tensors, self.spec)
+        anchors = self.anchors or 1
         if self.anchors is None:
-            return tensor[None]
-        if tensor.ndim == 4:
-            return tensor.reshape(self.anchors, -1, tensor.shape[3])
-        if self._layout == "channels_first":
-            return tensor.reshape(self.anchors, -1, tensor.shape[1] * tensor.shape[2]).transpose(0, 2, 1)
-        return tensor.reshape(tensor.shape[0] * tensor.shape[1], self.anchors, -1).transpose(1, 0, 2)
+            rows = tensor[None]
+        elif tensor.ndim == 4:
+            rows = tensor.reshape(len(tensor), tensor.shape[1] * tensor.shape[2], tensor.shape[3])
+        else:
+            first = self._layout == "channels_first"
+            channels, cells = tensor.shape[0 if first else 2], tensor.shape[1] * tensor.shape[2 if first else 0]
+            width = channels // anchors if channels % anchors == 0 else 0
+            if not width:
+                rows = np.empty((anchors, cells, 0), tensor.dtype)
+            elif first:
+                rows = tensor.reshape(anchors, width, cells).transpose(0, 2, 1)
+            else:
+                rows = tensor.reshape(cells, anchors, width).transpose(1, 0, 2)
+        classes = rows.shape[2] - _SCORES
+        if len(rows) != anchors or classes < 1 or self._classes not in (None, classes):
+            raise ModelError(
+                f"decoder yolov5: output {self.spec.name!r} gave {list(tensor.shape)}, which are not {anchors} times 5 + "
+                f"{self._classes or 'classes'} numbers for each cell"
+            )
+        return rows
 
     def real(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Real values of some of the tensor's."""

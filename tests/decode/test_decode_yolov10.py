@@ -80,3 +80,6 @@ def test_what_does_not_fit_is_refused_with_figures():
     open_ = decoder("yolov10", {"predictions": spec((1, -1, -1))})
     with pytest.raises(ModelError, match="gave rows of 7; 6 are needed"):
         open_({"out": np.zeros((1, 3, 7), np.float32)}, same())
+    several = decoder("yolov10", {"predictions": spec((-1, 3, 6))})
+    with pytest.raises(ModelError, match=r"'out' gave \[2, 3, 6\]: the answer for one picture is needed"):
+        several({"out": np.zeros((2, 3, 6), np.float32)}, same())

@@ -146,3 +146,18 @@ def test_what_does_not_fit_is_refused_with_figures():
         ModelError, match=r"'predictions_8' 24, 'predictions_16' 6; .* of 64x32 make 8x4 \+ 4x2 = 32, 8"
     ):
         make(tensors, activation="sigmoid")(tensors, same((64, 32)))
+
+
+def test_a_model_that_leaves_its_sizes_open_is_checked_when_it_speaks():
+    open_ = {"predictions": spec((1, -1, -1), name="p")}
+    decode = decoder("yolov5", open_, labels=("a", "b", "c"), confidence=0.5)
+    assert len(decode({"p": np.ones((1, 40, 8), np.float32)}, same(SIZE))) == 1
+    for width in (5, 9):
+        with pytest.raises(ModelError, match=rf"'p' gave \[40, {width}\], which are not 1 times 5 \+ 3 numbers"):
+            decode({"p": np.ones((1, 40, width), np.float32)}, same(SIZE))
+    maps = {f"predictions_{stride}": spec((1, -1, -1, -1), name=f"{stride}") for stride in ANCHORS}
+    decode = decoder("yolov5", maps, {"anchors": ANCHORS}, activation="sigmoid")
+    for channels in (10, 15):
+        tensors = {str(s): np.ones((1, channels, *GRIDS[s]), np.float32) for s in ANCHORS}
+        with pytest.raises(ModelError, match=rf"'8' gave \[{channels}, 4, 6\], which are not 2 times 5 \+ classes"):
+            decode(tensors, same(SIZE))
