@@ -73,11 +73,13 @@ def create(options: Options, model: ModelFile, context: BackendContext) -> Backe
         # XNNPACK comes with the tensors.
         before = _operators(interpreter) if loaded else []
         interpreter.allocate_tensors()
+        backend = _Interpreter(interpreter, model)
+        names = [name for name in map(_name, options.delegates) if name not in left_out]
+        backend.execution = _execution(model, before, _operators(interpreter), names, left_out)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"model {model.name!r}: a name in it is no text: the file is damaged") from error
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"model {model.name!r}: LiteRT refuses it: {_refusal(error)}") from error
-    backend = _Interpreter(interpreter, model)
-    names = [name for name in map(_name, options.delegates) if name not in left_out]
-    backend.execution = _execution(model, before, _operators(interpreter), names, left_out)
     backend.warm_up()
     return backend
 

@@ -78,3 +78,10 @@ def test_tensors_that_do_not_fit_are_refused_by_name(shared):
         backend.run({"input": np.zeros((1, 3, 224, 224), np.uint8)})
     with pytest.raises(InferenceError, match=r"input 'input' is int8; the model wants uint8"):
         backend.run({"input": np.zeros((1, 224, 224, 3), np.int8)})
+
+
+def test_a_name_that_is_no_text_is_a_damaged_file(shared):
+    content = (shared / "models" / "mobilenet_v2_1.0_224_quant.tflite").read_bytes()
+    place = content.rindex(b"\x05\0\0\0input\0") + 4
+    with pytest.raises(ModelError, match="model 'm': a name in it is no text: the file is damaged"):
+        load("litert", content[:place] + b"\xff" + content[place + 1 :])
