@@ -348,5 +348,8 @@ def test_runtimes_say_what_they_have_and_what_brings_the_rest():
     assert states(found, "onnxrt xnnpack") == ["fault"]
     assert states(found, "onnxrt cuda") == ["warning"]
     assert "onnxruntime-qnn" in found[-1].found
+    broken = [{"options": {"providers": ["cudda", 7, {"cuda": 3}], "delegates": ["x", None]}}]
+    assert set(states(runtimes.onnxrt({"models": broken}), "onnxrt")) == {"ok"}
+    assert set(states(runtimes.litert({"models": broken}), "litert")) == {"ok"}
     assert set(states(runtimes.litert({"models": []}), "litert")) == {"ok"}
     assert "CPU" in next(iter(runtimes.openvino({"models": []}))).found
