@@ -187,7 +187,9 @@ def main(target: str, content_fd: int, answer_fd: int, memory_bytes: int, parent
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected here; a dump of a model's size helps nobody
     if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     job = json.loads(sys.stdin.buffer.read())
     arguments: list[Any] = [job]
     if content_fd >= 0:

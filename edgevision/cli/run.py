@@ -31,7 +31,8 @@ def run(
     """Run the daemon: cameras in, detections out, until SIGTERM or Ctrl-C; SIGHUP takes a new config over.
 
     A camera, picture or broker that fails never ends it; a wrong config (exit status 2), or a model that cannot be loaded
-    (exit status 4), does so at the start. When every source is a file that has ended, so does the daemon (exit status 0).
+    (exit status 4), does so at the start; one that crashes its runtime in the process where it is tried is left out. When every
+    source is a file that has ended, so does the daemon (exit status 0).
     What hangs for longer than its deadline ends it too (exit status 9): systemd then starts it anew.
 
     \b

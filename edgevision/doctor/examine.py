@@ -11,7 +11,7 @@ from typing import Any
 
 from edgevision import child
 from edgevision.doctor.findings import Finding, fault
-from edgevision.doctor.plan import Plan, make_plan
+from edgevision.doctor.plan import Plan, read_plan
 from edgevision.errors import EdgevisionError
 
 SIDE_BY_SIDE = 4
@@ -40,7 +40,7 @@ def examine(file: Path | None, *, root: Path = Path("/")) -> list[Finding]:
         file: a config; None looks at the machine alone.
         root: another folder in tests, in place of the one that holds /dev, /proc and /sys.
     """
-    plan = make_plan(file)
+    plan = read_plan(file, deadline_s=DEADLINE_S)
     return [*plan.findings, *run(checks(plan, root))]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgevision import config, documents, model_store
+from edgevision import child, config, documents, model_store
 from edgevision.config.secrets import Secrets
 from edgevision.doctor.findings import Finding, fault, ok
 from edgevision.environment import default_state_dir, user_models_dir, variables
@@ -34,6 +35,31 @@ class Plan:
     def models_dir(self) -> Path:
         """Where the user's models are."""
         return user_models_dir(self.state_dir)
+
+
+def read_plan(file: Path | None, *, deadline_s: float) -> Plan:
+    """`make_plan` in a process of its own: a config, or a file it names, may be a pipe, or on a network disk that is away."""
+    try:
+        told = child.call(
+            "edgevision.doctor.plan:in_child", {"file": None if file is None else str(file)}, deadline_s=deadline_s
+        )
+    except child.ChildGoneError as failure:
+        fix = "is it, or a file or folder that it names, a pipe, or on a network disk that is away?"
+        finding = fault("config", str(file or "this machine"), f"reading it {failure}", fix)
+        return _plan({}, (finding,), folders=())
+    return Plan(
+        **{
+            **told,
+            "findings": tuple(Finding(**one) for one in told["findings"]),
+            "state_dir": Path(told["state_dir"]),
+        }
+    )
+
+
+def in_child(job: dict[str, Any]) -> dict[str, Any]:
+    """What the child process calls."""
+    plan = make_plan(None if job["file"] is None else Path(job["file"]))
+    return {**asdict(plan), "state_dir": str(plan.state_dir)}
 
 
 def make_plan(file: Path | None) -> Plan:
@@ -66,14 +92,15 @@ def _faults(failure: ConfigError) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _plan(data: dict[str, Any], findings: tuple[Finding, ...]) -> Plan:
+def _plan(data: dict[str, Any], findings: tuple[Finding, ...], *, folders: Sequence[Path] | None = None) -> Plan:
     named = data.get("state_dir")
     state_dir = Path(named) if isinstance(named, str) and named else default_state_dir()
     models = _mapping(data.get("models"))
     sections = {str(key): value for key, value in models.items() if isinstance(value, dict)}
     given = bool(sections)
     if not given:
-        sections = {folder.name: {"model": str(folder)} for folder in _folders(user_models_dir(state_dir))}
+        found = _folders(user_models_dir(state_dir)) if folders is None else folders
+        sections = {folder.name: {"model": str(folder)} for folder in found}
     cameras = data.get("cameras")
     return Plan(
         findings=findings,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from edgevision.inference import _delegates as delegates
 from edgevision.inference import _providers as providers
 from edgevision.inference.base import BackendContext, ModelFile
 
+_Entry = TypeVar("_Entry")
 TINY = bytes.fromhex(
     "0807120a65646765766973696f6e3a3e0a0c0a0178120179220452656c75120474696e795a130a0178120e0a0c080112080a"
     "0208010a02080462130a0179120e0a0c080112080a0208010a02080442040a00100d"
@@ -39,7 +41,7 @@ def onnxrt(job: dict[str, Any]) -> Iterator[Finding]:
         return
     ort = registry.require("onnxruntime", package="edgevision[onnxrt]", purpose="backend onnxrt")
     yield ok("runtimes", "onnxrt", f"ONNX Runtime {ort.__version__}")
-    asked = [providers.parse(entry) for entry in _options(job, "onnxrt", "providers", [])]
+    asked = _parsed(providers.parse, _options(job, "onnxrt", "providers", []))
     there = [name for name in ort.get_available_providers() if name != "AzureExecutionProvider"]  # no local inference
     there += [
         known.name
@@ -90,7 +92,7 @@ def litert(job: dict[str, Any]) -> Iterator[Finding]:
 
 def _delegates(job: dict[str, Any]) -> Iterator[Finding]:
     """Every known delegate whose library is here, and every one that is asked for, is looked into."""
-    asked = [delegates.parse(entry) for entry in _options(job, "litert", "delegates", [])]
+    asked = _parsed(delegates.parse, _options(job, "litert", "delegates", []))
     names = {entry.name for entry in asked}
     lacking = []
     for entry in [*asked, *(delegates.parse(name) for name in delegates.KNOWN if name not in names)]:
@@ -153,6 +155,15 @@ def _options(job: dict[str, Any], backend: str, key: str, default: Any) -> list[
         if isinstance(options, dict) and section.get("backend", backend) == backend:
             value = options.get(key, default)
             found += value if isinstance(value, list) else [value]
+    return found
+
+
+def _parsed(parse: Callable[[Any], _Entry], entries: list[Any]) -> list[_Entry]:
+    """The entries that are well formed; of the others the config's own check tells, with their lines."""
+    found = []
+    for entry in entries:
+        with suppress(ValueError):
+            found.append(parse(entry))
     return found
 
 

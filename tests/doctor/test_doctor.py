@@ -1,6 +1,7 @@
 """The doctor: real brokers, real runtimes, real folders; broken configs, hanging brokers and absent cameras are told."""
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -12,7 +13,7 @@ from support_brokers import Certificates, Mosquitto, free_port, raw_server
 from edgevision import model_store
 from edgevision.doctor import broker, cameras, folders, machine, models, runtimes, v4l2, video
 from edgevision.doctor.examine import Check, checks, run
-from edgevision.doctor.plan import make_plan
+from edgevision.doctor.plan import make_plan, read_plan
 
 GOOD = {
     "device": "box",
@@ -62,6 +63,20 @@ def test_no_config_is_too_broken(tmp_path, text):
     plan = make_plan(file)
     assert [finding.state for finding in plan.findings] == ["fault"] * len(plan.findings) != []
     assert checks(plan, tmp_path)
+
+
+def test_a_config_that_cannot_be_read_to_its_end_is_told_in_bounded_time(tmp_path):
+    os.mkfifo(tmp_path / "c.yaml")  # nobody writes to it
+    plan = read_plan(tmp_path / "c.yaml", deadline_s=3)
+    (finding,) = plan.findings
+    assert finding.state == "fault"
+    assert "gave no answer within 3 s" in finding.found
+    assert checks(plan, tmp_path)
+
+
+def test_the_plan_comes_whole_out_of_its_process(tmp_path):
+    file = write(tmp_path, mqtt={"host": "h", "password": "x", "username": "y"})
+    assert read_plan(file, deadline_s=60) == make_plan(file)
 
 
 def test_a_check_that_hangs_or_does_not_exist_costs_its_own_line():
@@ -333,5 +348,8 @@ def test_runtimes_say_what_they_have_and_what_brings_the_rest():
     assert states(found, "onnxrt xnnpack") == ["fault"]
     assert states(found, "onnxrt cuda") == ["warning"]
     assert "onnxruntime-qnn" in found[-1].found
+    broken = [{"options": {"providers": ["cudda", 7, {"cuda": 3}], "delegates": ["x", None]}}]
+    assert set(states(runtimes.onnxrt({"models": broken}), "onnxrt")) == {"ok"}
+    assert set(states(runtimes.litert({"models": broken}), "litert")) == {"ok"}
     assert set(states(runtimes.litert({"models": []}), "litert")) == {"ok"}
     assert "CPU" in next(iter(runtimes.openvino({"models": []}))).found

@@ -210,3 +210,16 @@ def test_open_sizes_are_run_with_a_size_of_ours(tmp_path):
     document = inspect(file, backends=["onnxrt"])
     assert document["multiply_adds"] == 320 * 320 * 9
     assert any("fixed size" in line for line in document["advice"])
+
+
+def test_openvino_s_own_format_is_inspected_like_the_others(shared, tmp_path):
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgevision[openvino]'")
+    network = openvino.Core().read_model(shared / "models" / "yolox_nano.onnx")
+    openvino.save_model(network, tmp_path / "y.xml", compress_to_fp16=False)
+    document = inspect(tmp_path / "y.xml")
+    assert (document["format"], document["quantisation"]) == ("openvino", "float")
+    assert document["multiply_adds"] == 522_553_408
+    run = document["here"]["openvino"]
+    assert run["shares"] == {"cpu": 1.0}
+    assert (run["integer_kernels"], run["weighted_kernels"]) == (0, 113)
+    assert "edgevision quantize THE_ONNX_FILE_IT_WAS_MADE_OF --target openvino" in document["advice"][0]

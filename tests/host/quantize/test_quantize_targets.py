@@ -5,6 +5,7 @@ import platform
 import pytest
 
 from edgevision.errors import UsageError
+from edgevision.host.quantize.source import open_source
 from edgevision.host.quantize.targets import TARGETS, check_target_name, choose_target
 
 
@@ -61,3 +62,9 @@ def test_a_machine_with_vnni_is_no_x86_target():
 @pytest.mark.parametrize("name", ["jetson", "litert-edgetpu"])
 def test_an_accelerator_is_never_what_a_cpu_measures(name):
     assert not TARGETS[name].is_here(["asimd"], "aarch64")
+
+
+def test_openvino_s_own_format_is_not_quantised_but_what_it_was_made_of(tmp_path):
+    (tmp_path / "m.xml").write_text("<net/>")
+    with pytest.raises(UsageError, match=r"only \.onnx and \.tflite files can be quantised; give the \.onnx"):
+        open_source(str(tmp_path / "m.xml"))
