@@ -117,7 +117,7 @@ def soak(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
             "left_out": world.no_disk,
             "slopes": {name: judging.slope(sampler.samples, pick, after_s=warm_up_s) for name, pick in picks.items()},
             "messages": kept,
-            "dropped_by_the_sink": account.counts[-1].dropped,
+            "counted_by_the_sink": {"sent": account.counts[-1].sent, "dropped": account.counts[-1].dropped},
             "dropped_by_the_account": account.counts[-1].kept_back,
             "most_spooled": max(count.waiting for count in account.counts),
             "healed": sum(outcome.healed for outcome in outcomes),
