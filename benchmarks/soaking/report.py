@@ -64,6 +64,9 @@ def markdown(result: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, found in result["slopes"].items():
+        if found["interval"] == float("inf"):
+            lines.append(f"| {name} | - | - | too short to tell |")
+            continue
         lines.append(
             f"| {name} | {found['first']:g} | {found['last']:g} "
             f"| {found['per_hour']:+g} (95 %: {found['interval']:g} to either side) |"
