@@ -150,11 +150,11 @@ def problems(result: dict[str, Any]) -> list[str]:
     if not result["same_process"] or result["exit_status"] != 0:
         found.append(f"the daemon did not last, or did not end in order (status {result['exit_status']})")
     memory = result["slopes"][STEADY]
-    if memory["per_hour"] - memory["interval"] > MOST_MB_PER_HOUR:
+    if memory and memory["per_hour"] - memory["interval"] > MOST_MB_PER_HOUR:
         found.append(f"memory grows by {memory['per_hour']} MB an hour")
     for name in ("file handles", "threads", "processes", "shared memory segments"):
         grows = result["slopes"][name]
-        if grows["per_hour"] - grows["interval"] > MOST_HANDLES_PER_HOUR:
+        if grows and grows["per_hour"] - grows["interval"] > MOST_HANDLES_PER_HOUR:
             found.append(f"{name} grow by {grows['per_hour']} an hour")
     found += [f"{outcome['fault']} did not heal" for outcome in result["outcomes"] if not outcome["healed"]]
     kept = result["messages"]

@@ -202,7 +202,7 @@ def round_s(outcomes: Sequence[Outcome]) -> float:
 
 
 def slope(samples: Sequence[Sample], pick: Callable[[Sample], float], *, after_s: float) -> dict[str, float]:
-    """Least squares over the minutes' medians after the warm-up: change an hour, with the 95 % interval of that."""
+    """Least squares over the minutes' medians after the warm-up: change an hour, with the 95 % interval; empty: too short."""
     start_s = samples[0].time_s
     minutes: dict[int, list[float]] = {}
     for taken in samples:
@@ -211,7 +211,7 @@ def slope(samples: Sequence[Sample], pick: Callable[[Sample], float], *, after_s
     hours = np.array(sorted(minutes)) / 60
     values = np.array([float(np.median(minutes[minute])) for minute in sorted(minutes)])
     if len(hours) < 4:  # too short to tell
-        return {"per_hour": 0.0, "interval": float("inf"), "first": 0.0, "last": 0.0}
+        return {}
     (gradient, offset), covariance = np.polyfit(hours, values, 1, cov=True)
     return {
         "per_hour": round(float(gradient), 3),
