@@ -183,7 +183,8 @@ def main() -> None:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
         result, samples, series = soak(folder, arguments)
-        result = json.loads(json.dumps(result).replace(str(folder), "."))  # no path of this machine goes out
+        # No path of this machine goes out.
+        result = json.loads(json.dumps(result).replace(str(folder), ".").replace(f"{HERE.parent}/", ""))
     table = report.markdown(result)
     print(table)
     if arguments.into is not None:
