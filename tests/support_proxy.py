@@ -20,7 +20,7 @@ from typing import Any, Literal, final
 HOST = "127.0.0.1"
 Way = Literal["up", "down"]
 Tap = Callable[[int, Way, bytes], None]
-"""Told of what went through: the connection's number, from the client (`up`) or to it, and the bytes."""
+"""Told of what goes through, before it does: the connection's number, from the client (`up`) or to it, and the bytes."""
 _CHUNK = 4096
 
 
@@ -151,9 +151,10 @@ class Proxy:
                     self._ending.wait(self._delay_s + len(piece) / self._bytes_per_s)
                 if mood == "garble":
                     piece = self._garbled(piece)
-                sink.sendall(piece)
+                # Told before it goes on: what is answered must be known before the answer.
                 if self._tap is not None:
                     self._tap(number, way, piece)
+                sink.sendall(piece)
         except OSError:
             pass  # reset by one of the sides, or by us
         if lost and not self._ending.is_set():

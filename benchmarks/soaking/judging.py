@@ -191,8 +191,18 @@ def messages(truth: Path, arrived: Path, acknowledged: set[Key]) -> dict[str, An
     }
 
 
+def round_s(outcomes: Sequence[Outcome]) -> float:
+    """Seconds until every kind of fault had been once: when the first came again; infinite where none did."""
+    seen: set[str] = set()
+    for outcome in outcomes:
+        if outcome.fault in seen:
+            return outcome.at_s
+        seen.add(outcome.fault)
+    return float("inf")
+
+
 def slope(samples: Sequence[Sample], pick: Callable[[Sample], float], *, after_s: float) -> dict[str, float]:
-    """Least squares over the minutes' medians after the warm-up: change an hour, with the 95 % interval of that."""
+    """Least squares over the minutes' medians after the warm-up: change an hour, with the 95 % interval; empty: too short."""
     start_s = samples[0].time_s
     minutes: dict[int, list[float]] = {}
     for taken in samples:
@@ -200,8 +210,8 @@ def slope(samples: Sequence[Sample], pick: Callable[[Sample], float], *, after_s
             minutes.setdefault(int((taken.time_s - start_s) // 60), []).append(pick(taken))
     hours = np.array(sorted(minutes)) / 60
     values = np.array([float(np.median(minutes[minute])) for minute in sorted(minutes)])
-    if len(hours) < 4:
-        return {"per_hour": float("nan"), "interval": float("nan"), "first": 0.0, "last": 0.0}
+    if len(hours) < 4:  # too short to tell
+        return {}
     (gradient, offset), covariance = np.polyfit(hours, values, 1, cov=True)
     return {
         "per_hour": round(float(gradient), 3),

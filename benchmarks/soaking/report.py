@@ -64,6 +64,9 @@ def markdown(result: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, found in result["slopes"].items():
+        if not found:
+            lines.append(f"| {name} | - | - | too short to tell |")
+            continue
         lines.append(
             f"| {name} | {found['first']:g} | {found['last']:g} "
             f"| {found['per_hour']:+g} (95 %: {found['interval']:g} to either side) |"
@@ -140,10 +143,7 @@ def plot(result: dict[str, Any], samples: list[dict[str, float]], series: dict[s
         axis.legend(loc="upper left", fontsize=8, ncols=4)
     for outcome in result["outcomes"]:
         memory.text(outcome["at_s"] / 60, 2, outcome["fault"], rotation=90, fontsize=6, va="bottom", alpha=0.7)
-    tree = result["slopes"]["own memory of all processes, MB"]
-    figure.suptitle(
-        f"edgevision: {result['hours']:g} h, {len(result['outcomes'])} faults; own memory {tree['per_hour']:+.2f} MB/h "
-        f"(± {tree['interval']:.2f}), {len(result['messages']['lost_by_edgevision'])} messages lost"
-    )
+    lost = result["messages"]["missing"] - result["messages"]["missing_but_acknowledged_by_the_broker"]
+    figure.suptitle(f"edgevision: {result['hours']:g} h, {len(result['outcomes'])} faults, {lost} messages lost")
     figure.savefig(path, dpi=80)
     plt.close(figure)

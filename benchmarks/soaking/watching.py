@@ -44,6 +44,8 @@ class Count:
     """Spooled messages."""
     unsaved: int
     spool: str
+    sent: int
+    """Acknowledged by the broker; telemetry, which is not, counts when it is written."""
     dropped: int
     kept_back: int
     """Lines that the account itself could not write."""
@@ -111,6 +113,7 @@ class Account:
                     waiting=mqtt["spool"]["waiting"],
                     unsaved=mqtt["spool"]["unsaved"],
                     spool=mqtt["spool"]["state"],
+                    sent=mqtt["sent"],
                     dropped=mqtt["dropped"],
                     kept_back=own["dropped"],
                 )

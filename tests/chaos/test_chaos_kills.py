@@ -11,7 +11,7 @@ import kills  # type: ignore[import-not-found]
 
 
 def test_nothing_that_was_saved_is_lost_and_nothing_is_left_behind(mosquitto, tmp_path):
-    found = kills.run(tmp_path, kills=20 if LONG else 3, seed=2, binary=mosquitto)
+    found = kills.run(tmp_path, kills=20 if LONG else 2, seed=2, binary=mosquitto)
     assert kills.problems(found) == []
     assert found["saved"] > 0
     assert found["exit_status"] == 0

@@ -60,7 +60,7 @@ def test_kills_at_random_moments(broker, tmp_path):
     consume = Consume(broker.port, tmp_path)
     publishers = []
     pause = threading.Event()
-    for _ in range(20 if LONG else 5):
+    for _ in range(20 if LONG else 4):
         publishers.append(Publisher(broker.port, tmp_path / "state", "--per-s", "0"))
         publishers[-1].wait_accepted(1)
         pause.wait(chance.uniform(0, 0.2))  # the moment is the point

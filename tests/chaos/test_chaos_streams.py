@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chaos_support import House, camera, install_plugin, make, nothing_left, seconds_since
+from chaos_support import House, camera, install_plugin, make, nothing_left, only_long, seconds_since
 from support_cameras import NEEDS, RtspCamera, has_gstreamer, nonsense_camera, silent_camera
 from support_proxy import Proxy
 
@@ -96,6 +96,7 @@ def test_a_camera_that_comes_back_with_another_codec_is_read_as_before():
 
 
 @needs_rtsp
+@only_long
 def test_a_line_that_garbles_or_goes_half_open_costs_its_own_camera_seconds():
     """The camera's server is well; what is between us and it is not."""
     with RtspCamera() as rtsp, Proxy(rtsp.port) as line:
