@@ -125,6 +125,7 @@ def test_the_shipped_model_needs_no_probe(tmp_path, monkeypatch):
 
 
 def test_models_add_meets_the_file_in_a_child_first(sick, tmp_path, command_line, shared, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))  # nothing has been probed there yet
     called = []
     real = child.call
 

@@ -3,6 +3,7 @@
 import json
 import queue
 import threading
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -71,9 +72,9 @@ class House:
         self.clock = HeldClock()
         self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
         image = read_image(config.__file__.replace("config/__init__.py", "data/photos/coffee.jpg"))
-        made = type(
-            "Maker", (), {"make": lambda _maker, _idle: Hose(self.orders, image, self.clock), "close": lambda _: None}
-        )()
+        made = SimpleNamespace(
+            make=lambda _idle: Hose(self.orders, image, self.clock), close=lambda: None, triggers=None
+        )
         monkeypatch.setattr(assembly, "SourceMaker", lambda *_, **__: made)
         camera = {
             "name": "a",
