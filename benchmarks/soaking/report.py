@@ -143,7 +143,8 @@ def plot(result: dict[str, Any], samples: list[dict[str, float]], series: dict[s
         axis.legend(loc="upper left", fontsize=8, ncols=4)
     for outcome in result["outcomes"]:
         memory.text(outcome["at_s"] / 60, 2, outcome["fault"], rotation=90, fontsize=6, va="bottom", alpha=0.7)
-    lost = result["messages"]["missing"] - result["messages"]["missing_but_acknowledged_by_the_broker"]
-    figure.suptitle(f"edgevision: {result['hours']:g} h, {len(result['outcomes'])} faults, {lost} messages lost")
+    figure.suptitle(
+        f"edgevision: {result['hours']:g} h, {len(result['outcomes'])} faults, {result['healed']} of them healed"
+    )
     figure.savefig(path, dpi=80)
     plt.close(figure)
