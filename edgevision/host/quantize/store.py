@@ -17,6 +17,8 @@ from edgevision._version import __version__
 from edgevision.errors import StateError
 from edgevision.host.evaluate.files import write_json, write_whole
 
+RECIPES = 2
+"""Counts up where a recipe of the same name makes another model than before, so that nothing older is found finished."""
 TOOLS = ("numpy", "onnx", "onnxruntime", "onnxslim", "nncf", "openvino", "litert-quantizer", "ai-edge-litert")
 
 
@@ -37,7 +39,7 @@ class Store:
     def __init__(self, folder: Path, common: Mapping[str, Any]) -> None:
         """`common` is what all candidates of a run follow from: plain values for JSON."""
         self.folder = folder
-        self._common = dict(common) | {"tools": tool_versions()}
+        self._common = dict(common) | {"tools": tool_versions(), "recipes": RECIPES}
 
     def _key(self, recipe: Mapping[str, Any]) -> str:
         text = json.dumps({"common": self._common, "recipe": dict(recipe)}, sort_keys=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgevision.host.quantize.onnx import fusion, openvino_graph
 from edgevision.host.quantize.onnx.equalise import Equalised, equalise
+from edgevision.host.quantize.onnx.fence import fence
 from edgevision.host.quantize.onnx.halves import to_float16, to_int8_weights
 from edgevision.host.quantize.onnx.harm import culprits, harm
 from edgevision.host.quantize.onnx.input import feed_uint8
@@ -219,9 +220,9 @@ class OnnxWorkshop:
         )
 
     def _finished(self, made: onnx.ModelProto) -> bytes:
-        """With the pixels as its input, where that is exact."""
+        """With the pixels as its input, where that is exact, and what is float for good."""
         mean, std = self._pixels
-        content: bytes = (feed_uint8(made, mean=mean, std=std).model or made).SerializeToString()
+        content: bytes = fence(feed_uint8(made, mean=mean, std=std).model or made).SerializeToString()
         return content
 
     def _noise(self, exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[LayerNoise]:
