@@ -112,6 +112,7 @@ class Camera:
         """What asks it for pictures; None where all that come are looked at."""
         self.stopped = threading.Event()
         """Set when the reader thread has ended: the source ended for good, or we were told to stop."""
+        self._ended = False  # in order, and said so
         self._make_source = make_source
         self._close_sources = close_sources
         self._exchange = exchange
@@ -173,6 +174,14 @@ class Camera:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def has_died(self) -> bool:
+        """Whether the reader thread has ended and must not have.
+
+        Its status does not tell: the model may fail on the last frame of a source that has ended and said `off`.
+        """
+        return self.stopped.is_set() and not self._ended
+
     def model_failed(self, reason: str) -> None:
         """Frames arrive, but the model fails on them: nobody looks, and the state must say so."""
         self.tally.failed += 1
@@ -228,6 +237,7 @@ class Camera:
         try:
             while not self._stopping.is_set() and not self._read_once():
                 self.tally.restarts += 1
+            self._ended = True
         finally:
             self._close_sources()
             self.stopped.set()

@@ -128,7 +128,7 @@ class ModelGroup:
             camera=camera, verdicts=verdicts, snapshots=snapshots, masks=section.masks
         )
         part = self._board.part(f"camera:{section.name}", limit_s=0.0)
-        part.ended = partial(_has_died, camera)
+        part.ended = lambda: camera.has_died
         return camera
 
     def remove(self, name: str, *, timeout_s: float) -> None:
@@ -218,11 +218,6 @@ def _camera_telemetry(station: Station, interval_s: float) -> CameraTelemetry:
         stages_ms=stages,
         triggers=trigger_telemetry(camera.triggers),
     )
-
-
-def _has_died(camera: Camera) -> bool:
-    """A reader that has ended for good has said `off`; one that has ended without a word is a fault of ours."""
-    return camera.stopped.is_set() and camera.status.state != "off"
 
 
 def sections_of(model: str, cameras: Iterable[CameraSection]) -> list[CameraSection]:

@@ -2,6 +2,7 @@ import threading
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edgevision.clock import SystemClock
 from edgevision.errors import CaptureError
@@ -133,6 +134,28 @@ def test_silence_is_a_stall_and_a_frame_ends_it():
     gate.set()
     assert camera.join(10)
     assert told == ["live", "stalled", "live", "off"]
+
+
+def test_a_model_that_fails_on_the_last_frame_of_a_source_that_has_ended_is_no_dead_reader():
+    camera, told, _, _ = run([ScriptedSource(1)])
+    assert camera.stopped.is_set()
+    camera.model_failed("the runtime failed")
+    assert told[-1] == ("failed", "the runtime failed")
+    assert not camera.has_died
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it is the fault that is played
+def test_a_reader_that_ends_without_a_word_has_died():
+    def end():
+        raise SystemExit  # what no handler in the reader takes for a fault of a source
+
+    class Ending(ScriptedSource):
+        def frames(self):
+            yield from super().frames()
+            end()
+
+    camera, _, _, _ = run([Ending(1)])
+    assert camera.has_died
 
 
 def test_the_same_state_is_told_once_and_a_new_reason_again():
