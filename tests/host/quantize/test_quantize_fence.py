@@ -30,7 +30,7 @@ def between_quantisers(*through):
         helper.make_node("QuantizeLinear", [last, "out_scale", "zero"], ["steps"], "quantise"),
         helper.make_node("DequantizeLinear", ["steps", "out_scale", "zero"], ["result"], "last"),
     ]
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "weights": WEIGHTS,
         "in_scale": np.array(1 / 255, np.float32),
         "out_scale": np.array(0.02, np.float32),
