@@ -129,9 +129,11 @@ def quantize(request: Request, dataset: Dataset, *, say: Callable[[str], None], 
         max_drop=request.max_drop,
         least_share=LEAST_SHARE if target.needs_integers and not request.allow_float else 0.0,
     )
-    here = target.is_here(environment()["features"], environment()["architecture"])
+    machine = environment()
+    here = target.is_here(machine["features"], machine["architecture"])
     reference, tried = _search(bench, gate, calibration, finished=finished, say=say, warn=warn)
-    verdict = judge(tried, gate, target, here=here, allow_drop=request.allow_drop)
+    caveats = target.caveats(machine["features"])
+    verdict = judge(tried, gate, target, here=here, allow_drop=request.allow_drop, caveats=caveats)
     shown = verdict.chosen or nearest(tried, gate)
     evaluations = [one.evaluation for one in (reference, shown) if one is not None and one.evaluation is not None]
     comparison = compare(evaluations[0], evaluations[1], seed=request.seed) if len(evaluations) == 2 else None

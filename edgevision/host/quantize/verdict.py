@@ -29,7 +29,15 @@ class Verdict:
     """What a user must know, in plain words."""
 
 
-def judge(tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool, allow_drop: bool) -> Verdict:
+def judge(
+    tried: Sequence[Tried],
+    gate: Gate,
+    target: Target,
+    *,
+    here: bool,
+    allow_drop: bool,
+    caveats: Sequence[str] = (),
+) -> Verdict:
     """Choose.
 
     Of the integer candidates that the gate lets through, those come first that are as accurate as the best one, within a
@@ -42,13 +50,17 @@ def judge(tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool, all
         target: the device.
         here: whether latency that was measured here is latency there.
         allow_drop: package the best one in any case.
+        caveats: what this machine cannot show, said of whatever is packaged.
     """
     integer = [one for one in tried if one.kind == "int8"]
     passing = [one for one in integer if not gate.problems(one)]
     if passing:
         chosen = _best(passing, gate, here=here)
         return Verdict(
-            chosen=chosen, allowed=False, problems=(), remarks=tuple(_remarks(chosen, tried, gate, target, here=here))
+            chosen=chosen,
+            allowed=False,
+            problems=(),
+            remarks=(*_remarks(chosen, tried, gate, target, here=here), *caveats),
         )
     made = [one for one in integer if one.drop is not None]
     problems = [f"{one.name}: {'; '.join(gate.problems(one))}" for one in integer]
@@ -59,7 +71,7 @@ def judge(tried: Sequence[Tried], gate: Gate, target: Target, *, here: bool, all
         chosen=chosen,
         allowed=True,
         problems=tuple(gate.problems(chosen)),
-        remarks=tuple(_remarks(chosen, tried, gate, target, here=here)),
+        remarks=(*_remarks(chosen, tried, gate, target, here=here), *caveats),
     )
 
 

@@ -68,3 +68,10 @@ def test_openvino_s_own_format_is_not_quantised_but_what_it_was_made_of(tmp_path
     (tmp_path / "m.xml").write_text("<net/>")
     with pytest.raises(UsageError, match=r"only \.onnx and \.tflite files can be quantised; give the \.onnx"):
         open_source(str(tmp_path / "m.xml"))
+
+
+def test_openvino_says_what_a_cpu_with_vnni_cannot_show():
+    (words,) = TARGETS["openvino"].caveats(["avx2", "avx512_vnni"])
+    assert "without it sums of two products saturate" in words
+    assert TARGETS["openvino"].caveats(["avx2"]) == ()
+    assert TARGETS["x86-vnni"].caveats(["avx2", "avx512_vnni"]) == ()

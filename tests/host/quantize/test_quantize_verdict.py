@@ -37,6 +37,11 @@ def test_the_most_accurate_that_is_not_slower_is_packaged():
     assert "1.43 times as fast as float here, with 0.50 points less" in found.remarks[0]
 
 
+def test_what_the_machine_cannot_show_is_said_last():
+    found = judge([tried("good", 0.5)], GATE, X86, here=True, allow_drop=False, caveats=("not on that one",))
+    assert found.remarks[1:] == ("not on that one",)
+
+
 def test_of_two_that_are_as_accurate_the_faster_one():
     found = judge([tried("one", 0.50, 0.8), tried("two", 0.70, 0.6)], GATE, X86, here=True, allow_drop=False)
     assert name_of(found) == "two"
