@@ -76,7 +76,7 @@ def make_client(
     if will is not None:
         properties = None
         if version == "5":
-            properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+            properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]  # paho's
             properties.ContentType = will.content_type
         client.will_set(will.topic, will.payload, will.qos, will.retain, properties)
     return client

@@ -127,7 +127,7 @@ class Subscription:
         client.on_disconnect = self._thrown_out
         more: dict[str, Any] = {}
         if version == "5":
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
             properties.MaximumPacketSize = self._max_bytes + 70_000  # its topic and properties
             more = {"clean_start": True, "properties": properties}
         where = options.where

@@ -124,8 +124,7 @@ class TriggerBox:
         _log.warning("trigger got no picture in time", extra={"fields": fields})
 
     def _listen(self) -> None:
-        # Imports paho, which a daemon without triggers and MQTT does not need.
-        from edgevision.broker.subscription import Subscription  # noqa: PLC0415
+        from edgevision.broker.subscription import Subscription  # noqa: PLC0415  paho, which few daemons need here
 
         backoff = Backoff(first_s=0.2, max_s=_RETRY_MOST_S)
         while not self._closing.is_set():

@@ -147,7 +147,8 @@ class GStreamerSource:
             if not _ELEMENT.fullmatch(name):  # caps, or a branch
                 continue
             try:
-                done = subprocess.run([tool, "--exists", name], check=False, capture_output=True, timeout=_TOOL_S)  # noqa: S603
+                # No shell, and `name` is letters, digits and dashes.
+                done = subprocess.run([tool, "--exists", name], check=False, capture_output=True, timeout=_TOOL_S)  # noqa: S603  see above
             except (OSError, subprocess.TimeoutExpired) as failure:
                 _log.warning("%s: its elements cannot be checked: %s", self._shown, failure)
                 return

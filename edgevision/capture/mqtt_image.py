@@ -77,8 +77,7 @@ class MqttImageSource:
         if self._closing.is_set():
             return
         registry.require("paho.mqtt.client", package="paho-mqtt", purpose="capture type mqtt_image")
-        # Imports paho, which must not happen before it is known to be there.
-        from edgevision.broker.subscription import Subscription  # noqa: PLC0415
+        from edgevision.broker.subscription import Subscription  # noqa: PLC0415  paho, once it is known to be there
 
         options, context = self._options, self._context
         subscription = Subscription(
