@@ -8,7 +8,6 @@ vendor's viewer: set in order, read back, and a difference is logged.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from edgevision import documents, registry
+from edgevision.capture._live import LiveSource
 from edgevision.capture._pacing import NS_PER_S, FramePicker
 from edgevision.capture._pixels import as_bgr8
 from edgevision.capture.base import FrameSource, SourceContext
@@ -71,26 +71,14 @@ def create(options: Options, context: SourceContext) -> FrameSource:
     return GenicamSource(options, context)
 
 
-class GenicamSource:
+class GenicamSource(LiveSource):
     """One camera of one producer."""
 
     def __init__(self, options: Options, context: SourceContext) -> None:
         """Keep what it was told."""
+        super().__init__(context)
         self._options = options
-        self._context = context
-        self._closing = threading.Event()
         self._shown = f"GenICam {options.device or 'camera'} of {Path(options.producer).name}"
-        self.unreadable = 0
-        """Pictures that came incomplete since the source was made."""
-
-    @property
-    def live(self) -> bool:
-        """True: a camera does not wait."""
-        return True
-
-    def close(self) -> None:
-        """Stop `frames()`."""
-        self._closing.set()
 
     def frames(self) -> Iterator[Frame]:
         """Open the camera, and yield its pictures; see the protocol."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Iterator
 from typing import Literal
 
@@ -16,6 +15,7 @@ from pydantic import Field, field_validator
 
 from edgevision import registry
 from edgevision.broker.options import BrokerOptions
+from edgevision.capture._live import LiveSource
 from edgevision.capture._pacing import FramePicker
 from edgevision.capture.base import FrameSource, SourceContext
 from edgevision.capture.images import decode_image
@@ -51,26 +51,14 @@ def create(options: Options, context: SourceContext) -> FrameSource:
     return MqttImageSource(options, context)
 
 
-class MqttImageSource:
+class MqttImageSource(LiveSource):
     """Pictures of a topic. One that cannot be read is logged, counted, and leaves a gap in `sequence`."""
 
     def __init__(self, options: Options, context: SourceContext) -> None:
         """Keep what it was told."""
+        super().__init__(context)
         self._options = options
-        self._context = context
-        self._closing = threading.Event()
         self._bad_in_a_row = 0
-        self.unreadable = 0
-        """Messages that were no picture, or too large, since the source was made."""
-
-    @property
-    def live(self) -> bool:
-        """True: pictures come whether we are ready or not."""
-        return True
-
-    def close(self) -> None:
-        """Stop `frames()`."""
-        self._closing.set()
 
     def frames(self) -> Iterator[Frame]:
         """Connect, and yield the pictures that come; see the protocol."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import importlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field
 
 from edgevision import documents, registry
+from edgevision.capture._live import LiveSource
 from edgevision.capture._pacing import NS_PER_S, FramePicker
 from edgevision.capture._pixels import as_bgr8
 from edgevision.capture.base import FrameSource, SourceContext
@@ -65,26 +65,14 @@ def create(options: Options, context: SourceContext) -> FrameSource:
     return Picamera2Source(options, context)
 
 
-class Picamera2Source:
+class Picamera2Source(LiveSource):
     """One camera."""
 
     def __init__(self, options: Options, context: SourceContext) -> None:
         """Keep what it was told."""
+        super().__init__(context)
         self._options = options
-        self._context = context
-        self._closing = threading.Event()
         self._shown = f"picamera2 {options.camera}"
-        self.unreadable = 0
-        """0: libcamera gives whole pictures only."""
-
-    @property
-    def live(self) -> bool:
-        """True: a camera does not wait."""
-        return True
-
-    def close(self) -> None:
-        """Stop `frames()`."""
-        self._closing.set()
 
     def frames(self) -> Iterator[Frame]:
         """Open the camera, and yield its pictures; see the protocol."""
