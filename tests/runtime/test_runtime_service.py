@@ -416,3 +416,28 @@ def test_a_reload_counts_on_and_takes_the_old_answers_back():
     assert told[-1]["processed"] == len(sequences)
     events = [(event["kind"], event["camera_state"]) for event in kept.of("a/events")]
     assert events == [("appeared", "live"), ("unknown", "off")] * 2
+
+
+def test_unused_pages_go_back_twice_a_minute(monkeypatch):
+    class Stepping:
+        """Time that passes by waiting for it alone."""
+
+        def __init__(self):
+            self.now_ns = 0
+
+        def time_ns(self):
+            return self.now_ns
+
+        def monotonic_ns(self):
+            return self.now_ns
+
+        def wait(self, event, seconds):
+            self.now_ns += int(seconds * 1e9)
+            return event.is_set() or self.now_ns > 100e9
+
+    times: list[int] = []
+    clock = Stepping()
+    monkeypatch.setattr("edgevision.runtime.service.give_pages_back", lambda: times.append(clock.now_ns // 10**9))
+    service = Service(make([camera()]), clock=clock)
+    service.wait(threading.Event())
+    assert times == [30, 60, 90]
