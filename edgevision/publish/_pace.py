@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgevision.clock import Clock
 
-_BURST_S = 0.02
+_BURST_S = 0.01
 """Of a stream that may flow at once after a pause."""
 
 

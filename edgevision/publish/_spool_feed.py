@@ -26,8 +26,8 @@ from edgevision.types import Message
 JOURNAL = "spool.sqlite"
 STALE_NS = 10**9
 """A message that waited longer than this is marked as historical."""
-_NAP_S = 0.005
-"""A paced stream is fed in little heaps, so that it costs few wake-ups."""
+_NAP_S = 0.002
+"""A paced stream is fed in little heaps, so that it costs few wake-ups; a live message waits behind one heap at most."""
 _LOOK_S = 1.0
 """How often is looked whether the disk has stalled."""
 _RELEASED_S = 0.02
