@@ -3,7 +3,8 @@
 Every case is made of a good seed by a few mutations, from its number alone, so that `--only KIND:NUMBER` makes it again. Cases
 run in a worker process, as the daemon would load them: read, checked, handed to the runtime, warmed up. A worker that dies is
 counted with the signal and the line of Python that it died in, the case is tried once more in a process of its own, and a new
-worker goes on. Small seeds, which are nearly all structure, make most cases; a real file makes some where the test material is
+worker goes on. A model that ended a worker or took too much memory is then handed to the prober, as the daemon and the commands do with every model
+that is new to them: it is `contained` where that refuses it in good order. Small seeds, which are nearly all structure, make most cases; a real file makes some where the test material is
 there.
 
     python benchmarks/fuzz.py --count 10000
@@ -37,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # where it is loaded f
 from fuzz_kinds import MAKERS
 
 KINDS = tuple(MAKERS)
+MODELS = ("onnx", "tflite")
 LIMIT_BYTES = 1 << 30
 """Memory that one case may take beyond what the worker had."""
 ADDRESS_SPACE_BYTES = 8 << 30
@@ -114,7 +116,7 @@ class Tally:
         key = f"{outcome}: {detail}" if detail else outcome
         self.details[key] += 1
         self.most_mb, self.slowest_s = max(self.most_mb, told["mb"]), max(self.slowest_s, told["s"])
-        if outcome not in {"result", "refused"} and len(self.examples.setdefault(key, [])) < 5:
+        if outcome not in {"result", "refused", "contained"} and len(self.examples.setdefault(key, [])) < 5:
             self.examples[key].append(number)
 
     def document(self) -> dict[str, Any]:
@@ -180,6 +182,22 @@ class Worker:
         return {"outcome": "crash", "detail": name + where, "mb": 0, "s": 0.0}
 
 
+def probed(kind: str, number: int, told: dict[str, Any]) -> dict[str, Any]:
+    """A model that ends its process or takes its memory: whether the prober finds that out and says so, in this process that must live on."""
+    from edgevision.assembly import Prober
+    from edgevision.errors import EdgevisionError
+
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        file = folder / f"{number}.{kind}"
+        file.write_bytes(MAKERS[kind](folder).case(kind, number))
+        try:
+            Prober(state_dir=folder, deadline_s=DEADLINE_S).check_file(file)
+        except EdgevisionError:
+            return {"outcome": "contained"}
+    return {"detail": f"{told['detail']}; the prober let it through"}
+
+
 def results(kind: str, numbers: Iterator[int], on_case: Callable[[Tally], None] = lambda _tally: None) -> Tally:
     """All cases of a kind, in one worker after the other."""
     tally = Tally()
@@ -195,6 +213,8 @@ def results(kind: str, numbers: Iterator[int], on_case: Callable[[Tally], None] 
                     if again is not None:
                         told = again | {"outcome": told["outcome"], "detail": f"{told['detail']}; not when alone"}
                 worker = Worker(kind)
+            if kind in MODELS and told["outcome"] in {"crash", "hang", "memory"}:
+                told |= probed(kind, number, told)
             tally.add(number, told)
             on_case(tally)
     finally:

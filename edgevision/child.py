@@ -110,6 +110,11 @@ def call(
             os.close(descriptor)
 
 
+def lacks_memory(text: str) -> bool:
+    """Whether the words of a library or of ours say that it got no memory."""
+    return _NO_MEMORY.search(text) is not None
+
+
 def _wait(process: subprocess.Popen[bytes], deadline_s: float, stopping: threading.Event | None) -> None:
     if stopping is None:
         process.wait(deadline_s)
@@ -149,7 +154,7 @@ def _answer(status: int, answer_fd: int, said_fd: int, memory_bytes: int) -> Any
     if "error" in answer:
         raise _error(answer["error"])
     said = _tail(said_fd)
-    if "memory" in answer or (memory_bytes and _NO_MEMORY.search(said)):
+    if "memory" in answer or (memory_bytes and lacks_memory(said)):
         raise ChildGoneError(f"needs more than the {memory_bytes >> 20} MiB that it may have", "memory")
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"

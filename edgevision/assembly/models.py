@@ -52,7 +52,7 @@ def load_model(
         like: for a bare file: the name of a model that is built alike.
         models_dir: where the user's own models are.
         settings: all settings at once, in place of the single ones.
-        prober: a model of a folder that is unknown here is run once elsewhere first; a bare file is not.
+        prober: a model that is unknown here is run once in another process first; None: it is loaded at once.
 
     Raises:
         UsageError: nothing has this name.
@@ -70,6 +70,8 @@ def load_model(
     )
     name = str(model)
     if Path(name).suffix.lower() in model_store.BACKEND_BY_SUFFIX:
+        if prober is not None:
+            prober.check_file(Path(name), chosen)
         return identify(Path(name), like=like, settings=chosen, models_dir=models_dir).model
     if like is not None:
         raise UsageError(f"--like describes a bare model file; {name!r} is no .onnx or .tflite file")

@@ -5,7 +5,8 @@ In the daemon that would end every camera. So an unknown file is loaded and run 
 limit, and a pass is remembered by what it depends on: the file, the backend with its options, the runtime's version and the
 machine. What the package ships, run as it was tested, is known; whatever else passed once costs a start nothing more.
 
-What a runtime refuses in good order is no matter of ours: the load itself says so, in its own words.
+What the runtime refuses there in good order is not tried again here: a file that it cannot run may crash it the next time. Left
+to the load itself are refusals that may come of the trial: of memory, of a backend's options, of sizes that were only guessed.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Prober:
 
         Raises:
             ProbeError: it crashes or hangs the runtime, or takes too much memory.
+            EdgevisionError: the runtime refuses it, in the words of a load.
         """
         key = _key(backend, content, settings)
         remembered = self.state_dir / "probed" / f"{_digest(key)}.json"
@@ -97,7 +99,7 @@ class Prober:
         }
         memory_bytes = self.memory_bytes or LEAST_MEMORY_BYTES + MEMORY_FACTOR * len(content)
         try:
-            child.call(
+            sure = child.call(
                 "edgevision.assembly.probing:run_once",
                 job,
                 content=content,
@@ -109,21 +111,24 @@ class Prober:
                 f"{where}: its runtime ({backend}) was tried with it in a process of its own, which {failure}; it is not "
                 "loaded: edgevision inspect tells more; export or quantise the model again, or try another backend"
             ) from failure
-        except EdgevisionError:
-            return True  # the load in this process says so too, in good order
-        _remember(remembered, {**key, "model": where})
+        except EdgevisionError as failure:
+            if settings.backend_options or child.lacks_memory(str(failure)):
+                return True
+            raise
+        if sure:
+            _remember(remembered, {**key, "model": where})
         return True
 
-    def check_file(self, file: Path) -> bool:
-        """Make sure that a bare file can be run here with the backend that its suffix names; as `check` does.
+    def check_file(self, file: Path, settings: ModelSettings | None = None) -> bool:
+        """Make sure that a bare file can be run here, with the backend that its suffix names or the settings choose.
 
         Raises:
             UsageError: its suffix is not known.
             ModelError: it cannot be read.
             ProbeError: the child did not survive it.
         """
-        backend = backend_for(file)
-        return self.check(backend, read_file(file), ModelSettings(), where=str(file))
+        chosen = settings or ModelSettings()
+        return self.check(backend_for(file, chosen.backend), read_file(file), chosen, where=str(file))
 
 
 def is_known(folder: ModelFolder, settings: ModelSettings) -> bool:
@@ -131,21 +136,28 @@ def is_known(folder: ModelFolder, settings: ModelSettings) -> bool:
     return folder.shipped and not settings.backend_options
 
 
-def run_once(job: dict[str, Any], content: bytes) -> None:
-    """What the child does: load, which warms up, and one run."""
+def run_once(job: dict[str, Any], content: bytes) -> bool:
+    """What the child does: load, which warms up, and one run. False: that failed with sizes that were only guessed."""
     settings = ModelSettings(threads=job["threads"], backend_options=job["options"], engines="skip")
     backend = open_backend(job["backend"], content, settings, where=job["where"])
     width, height = job["size"]
-    tensors = {}
+    tensors, guessed = {}, False
     for spec in backend.inputs:
+        guessed |= min(spec.shape, default=0) < 0
         sizes = (height, width) if spec.layout != "NHWC" else (width, height)
         shape = [size if size > 0 else 1 for size in spec.shape]
         for place, open_size in zip((-2, -1) if spec.layout != "NHWC" else (-2, -3), sizes, strict=True):
             if len(shape) >= 3 and spec.shape[place] < 0:
                 shape[place] = open_size
         tensors[spec.name] = np.zeros(shape, spec.dtype)
-    backend.run(tensors)
+    try:
+        backend.run(tensors)
+    except EdgevisionError:
+        if not guessed:
+            raise
+        return False
     backend.close()
+    return True
 
 
 def _key(backend: str, content: bytes, settings: ModelSettings) -> dict[str, Any]:

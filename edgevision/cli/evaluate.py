@@ -153,11 +153,13 @@ def _print(outcome: Outcome, names: list[str]) -> None:
 
 def _load(name: str, settings: ModelSettings, like: str | None, *, only: bool) -> Model:
     """Of two models, `--like` describes those that are bare files."""
-    from edgevision.assembly import load_model
+    from edgevision.assembly import Prober, load_model
+    from edgevision.environment import default_state_dir
     from edgevision.model_store import BACKEND_BY_SUFFIX
 
     bare = Path(name).suffix.lower() in BACKEND_BY_SUFFIX
-    return load_model(name, like=like if bare or only else None, settings=settings)
+    prober = Prober(state_dir=default_state_dir())
+    return load_model(name, like=like if bare or only else None, settings=settings, prober=prober)
 
 
 def _names(models: list[Model]) -> list[str]:

@@ -70,14 +70,16 @@ def parity(
 
 def _load(name: str, backend: str | None, threads: int, like: str | None) -> Model:
     """A model as the daemon runs it, but for the unsure detections that a partner may be among."""
-    from edgevision.assembly import ModelSettings, load_model
+    from edgevision.assembly import ModelSettings, Prober, load_model
+    from edgevision.environment import default_state_dir
     from edgevision.host.parity.run import settings_for
     from edgevision.model_store import BACKEND_BY_SUFFIX
 
     bare = Path(name).suffix.lower() in BACKEND_BY_SUFFIX
     like = like if bare else None
+    prober = Prober(state_dir=default_state_dir())
     # The manifest says what half the threshold is, so a bare file is described once before it is loaded for use.
-    probe = load_model(name, like=like, settings=ModelSettings(backend=backend, threads=threads))
+    probe = load_model(name, like=like, settings=ModelSettings(backend=backend, threads=threads), prober=prober)
     settings = settings_for(probe.manifest, backend=backend, threads=threads)
     probe.close()
     return load_model(name, like=like, settings=settings)

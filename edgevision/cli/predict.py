@@ -62,6 +62,7 @@ def predict(
       edgevision predict defects panel-12mp.png --tile 640x640 --tile-overlap 0.3
     """
     from edgevision import assembly, logs
+    from edgevision.environment import default_state_dir
     from edgevision.errors import ImageError, StateError, UsageError
 
     logs.configure(level="warning")
@@ -82,6 +83,7 @@ def predict(
         max_detections=max_detections,
         tiling=tiling_of(tile, tile_overlap, tile_levels, tile_merge),
         like=like,
+        prober=assembly.Prober(state_dir=default_state_dir()),
     )
     report = _JsonLines() if as_json else _Table()
     unreadable = sum(_look_at(loaded, path, fps, report, save) for path in inputs)

@@ -15,6 +15,7 @@ from edgevision import assembly, config, documents, model_store
 from edgevision.capture.images import IMAGE_SUFFIXES
 from edgevision.demo.broker import EmbeddedBroker
 from edgevision.demo.feed import Feed
+from edgevision.environment import default_state_dir
 from edgevision.errors import CaptureError, ConfigError, PublishError, UsageError
 from edgevision.runtime.service import Service
 
@@ -126,6 +127,7 @@ def _model(options: DemoOptions, folder: Path) -> str:
         return str(model_store.find(options.model).path)
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
+    assembly.Prober(state_dir=default_state_dir()).check_file(file, assembly.ModelSettings(backend=options.backend))
     described = assembly.identify(file, like=options.like)
     described.model.close()
     models_dir = folder / "models"

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 from runtime_support import Watched, make
@@ -10,7 +11,7 @@ from runtime_support import Watched, make
 from edgevision import assembly, child, config, documents, model_store, registry
 from edgevision.assembly import ModelSettings, Prober, probing
 from edgevision.doctor.runtimes import TINY
-from edgevision.errors import ConfigError, ProbeError
+from edgevision.errors import ConfigError, ModelError, ProbeError
 
 PLUGIN = """
 import ctypes
@@ -18,6 +19,7 @@ import os
 import threading
 from pathlib import Path
 
+from edgevision.errors import ModelError
 from edgevision.inference import onnxrt
 from edgevision.inference.onnxrt import Options
 
@@ -32,8 +34,26 @@ def create(options, model, context):
         threading.Event().wait()
     if how == "eat":
         bytearray(3 << 30)
+    if how == "poor":
+        raise ModelError("m.onnx: Failed to allocate memory for requested buffer of size 1")
     return onnxrt.create(options, model, context)
 """
+
+
+def open_sized():
+    """An ONNX file with an open size that runs at a width and height of 8 alone."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 192])],
+        [numpy_helper.from_array(np.array([1, 192], np.int64), "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 @pytest.fixture
@@ -103,9 +123,42 @@ def test_only_so_many_are_remembered_and_a_folder_that_cannot_be_written_is_said
     assert "will be tried again at the next start" in caplog.text
 
 
-def test_what_a_runtime_refuses_in_good_order_is_left_to_the_load(tmp_path):
-    assert check(Prober(state_dir=tmp_path), b"no model", backend="onnxrt") is True
+def test_what_a_runtime_refuses_in_good_order_is_not_tried_again_here(tmp_path):
+    prober = Prober(state_dir=tmp_path)
+    with pytest.raises(ModelError, match=r"m\.onnx.*ONNX Runtime says: .*protobuf parsing failed"):
+        check(prober, b"no model", backend="onnxrt")
+    # With options the trial may be what fails: a device without memory for two, a limit that a driver does not bear.
+    assert check(prober, b"no model", backend="onnxrt", spinning="off") is True
     assert not (tmp_path / "probed").exists()
+
+
+def test_a_lack_of_memory_in_good_order_is_left_to_the_load(sick, tmp_path):
+    sick.write_text("poor")
+    prober = Prober(state_dir=tmp_path)
+    assert check(prober) is True
+    assert not (tmp_path / "probed").exists()
+
+
+def test_a_run_with_a_size_that_was_only_guessed_proves_nothing(tmp_path, shared):
+    content = open_sized()
+    assert check(Prober(state_dir=tmp_path), content, backend="onnxrt") is True
+    assert not (tmp_path / "probed").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "parity", "demo"])
+def test_commands_meet_a_bare_file_in_a_child_first(sick, command, tmp_path, command_line, shared, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setitem(model_store.BACKEND_BY_SUFFIX, ".onnx", "sick")
+    file = shared / "models" / "yolox_nano.onnx"
+    more = {
+        "predict": (file, shared / "images" / "coco-val"),
+        "evaluate": (file, shared / "images" / "coco-val"),
+        "parity": (file, file, shared / "images" / "coco-val"),
+        "demo": ("--model", file),
+    }
+    done = command_line(command, *more[command], "--like", "yolox-nano")
+    assert done.returncode == 4, done.stderr
+    assert "crashed with SIGSEGV" in done.stderr
 
 
 def test_an_outside_backend_is_known_by_its_package(sick):
