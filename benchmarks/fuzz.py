@@ -3,9 +3,9 @@
 Every case is made of a good seed by a few mutations, from its number alone, so that `--only KIND:NUMBER` makes it again. Cases
 run in a worker process, as the daemon would load them: read, checked, handed to the runtime, warmed up. A worker that dies is
 counted with the signal and the line of Python that it died in, the case is tried once more in a process of its own, and a new
-worker goes on. A model that ended a worker or took too much memory is then handed to the prober, as the daemon and the commands do with every model
-that is new to them: it is `contained` where that refuses it in good order. Small seeds, which are nearly all structure, make most cases; a real file makes some where the test material is
-there.
+worker goes on. A model that ended a worker or took too much memory is then handed to the prober, as the daemon and the commands
+do with every model that is new to them: it is `contained` where that refuses it in good order. Small seeds, which are nearly
+all structure, make most cases; a real file makes some where the test material is there.
 
     python benchmarks/fuzz.py --count 10000
     python benchmarks/fuzz.py --only tflite:77
@@ -183,7 +183,7 @@ class Worker:
 
 
 def probed(kind: str, number: int, told: dict[str, Any]) -> dict[str, Any]:
-    """A model that ends its process or takes its memory: whether the prober finds that out and says so, in this process that must live on."""
+    """A model that ends its process or takes its memory: whether the prober refuses it, asked by one that must live on."""
     from edgevision.assembly import Prober
     from edgevision.errors import EdgevisionError
 

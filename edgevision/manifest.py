@@ -104,6 +104,8 @@ class Thresholds(_Part):
 
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
     iou: Annotated[float, Field(ge=0, le=1)] = 0.45
+    class_agnostic: bool = False
+    """Boxes that overlap more than `iou` are one object whatever their classes: one part, one label."""
     max_detections: Annotated[int, Field(ge=1, le=10_000)] = 100
     top_k: Annotated[int, Field(ge=1, le=1000)] = 5
 

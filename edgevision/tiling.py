@@ -79,7 +79,13 @@ def _starts(begin: int, end: int, side: int, overlap: float) -> list[int]:
 
 
 def merge(
-    parts: Sequence[tuple[BoxXyxy, Detections]], region: BoxXyxy, tiling: Tiling, *, iou: float, max_detections: int
+    parts: Sequence[tuple[BoxXyxy, Detections]],
+    region: BoxXyxy,
+    tiling: Tiling,
+    *,
+    iou: float,
+    max_detections: int,
+    class_agnostic: bool = False,
 ) -> Detections:
     """What the tiles found as one list, most confident first.
 
@@ -89,12 +95,15 @@ def merge(
         tiling: how overlaps are compared.
         iou: the model's own threshold.
         max_detections: how many are kept at most.
+        class_agnostic: whether boxes of different classes are one object as well.
     """
     if not any(len(found) for _, found in parts):
         return parts[0][1]
     xyxy = np.concatenate([found.xyxy for _, found in parts])
     confidence = np.concatenate([found.confidence for _, found in parts])
     class_id = np.concatenate([found.class_id for _, found in parts])
+    if class_agnostic:
+        class_id = np.zeros_like(class_id)
     cut = np.concatenate([_cut(found.xyxy, tile, region) for tile, found in parts])
     if tiling.merge == "nms":
         # Confidence is 0 to 1: every cut box comes after every whole one.
@@ -191,6 +200,7 @@ class Tiles:
         decoder: Decoder,
         decoded: Sequence[str],
         iou: float,
+        class_agnostic: bool,
         max_detections: int,
         clock: Clock,
     ) -> None:
@@ -205,6 +215,7 @@ class Tiles:
             decoder: of the model.
             decoded: the outputs that it reads.
             iou: of the model's NMS.
+            class_agnostic: of the model's NMS.
             max_detections: in the whole picture.
             clock: times the stages.
         """
@@ -218,6 +229,7 @@ class Tiles:
         self._decode = decoder
         self._decoded = tuple(decoded)
         self._iou = iou
+        self._class_agnostic = class_agnostic
         self._max_detections = max_detections
         self._clock = clock
         self._planned: tuple[BoxXyxy, tuple[BoxXyxy, ...]] | None = None
@@ -306,7 +318,14 @@ class Tiles:
             found = parts[0][1]
         else:
             whole = self._planned[0] if self._planned is not None else regions[-1]
-            found = merge(parts, whole, self.tiling, iou=self._iou, max_detections=self._max_detections)
+            found = merge(
+                parts,
+                whole,
+                self.tiling,
+                iou=self._iou,
+                max_detections=self._max_detections,
+                class_agnostic=self._class_agnostic,
+            )
         decode_ns += now() - started_ns
         return found, Spent(preprocess_ns=preprocess_ns, inference_ns=inference_ns, decode_ns=decode_ns)
 

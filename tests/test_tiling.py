@@ -84,6 +84,23 @@ def test_small_objects_in_a_large_one_and_other_classes_stay():
     assert found.confidence.tolist() == pytest.approx([0.9, 0.8, 0.7])
 
 
+def test_across_classes_one_object_has_one_label():
+    left, right = (0, 0, 100, 100), (80, 0, 180, 100)
+    parts = [
+        (left, boxes(((85, 10, 98, 90), 0.9, 0))),
+        (right, boxes(((85, 10, 99, 90), 0.8, 1), ((120, 10, 150, 90), 0.5, 1))),
+    ]
+    for how in ("ios", "nms"):
+        told = {
+            agnostic: merge(
+                parts, (0, 0, 180, 100), Tiling(merge=how), iou=0.45, max_detections=10, class_agnostic=agnostic
+            )
+            for agnostic in (False, True)
+        }
+        assert told[False].class_id.tolist() == [0, 1, 1]
+        assert told[True].class_id.tolist() == [0, 1]
+
+
 def test_the_most_confident_are_kept_where_room_is_short():
     found = merge(
         [
@@ -168,6 +185,7 @@ class Watching:
 def tiles_of(watching, tiling, places=1):
     return Tiles(
         tiling,
+        class_agnostic=False,
         input_size=(32, 32),
         preprocessors=[watching] * places,
         batch=np.zeros((places, 2), np.float32) if places > 1 else None,

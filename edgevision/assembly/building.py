@@ -34,6 +34,7 @@ class ModelSettings:
     threads: int = 1
     confidence: float | None = None
     iou: float | None = None
+    class_agnostic: bool | None = None
     max_detections: int | None = None
     top_k: int | None = None
     classes: tuple[str, ...] | None = None
@@ -171,6 +172,7 @@ def _tiles(
         decoder=decoder,
         decoded=[spec.name for spec in outputs.values()],
         iou=context.iou,
+        class_agnostic=context.class_agnostic,
         max_detections=context.max_detections,
         clock=SYSTEM_CLOCK,
     )
@@ -205,6 +207,7 @@ def _decode_context(manifest: Manifest, labels: tuple[str, ...], settings: Model
         labels=labels,
         confidence=first(settings.confidence, defaults.confidence),
         iou=first(settings.iou, defaults.iou),
+        class_agnostic=first(settings.class_agnostic, defaults.class_agnostic),
         max_detections=first(settings.max_detections, defaults.max_detections),
         top_k=first(settings.top_k, defaults.top_k),
         classes=None if settings.classes is None else frozenset(class_ids(settings.classes).values()),

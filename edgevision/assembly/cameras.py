@@ -28,6 +28,7 @@ def settings_for(section: ModelSection, cameras: Iterable[CameraSection]) -> Mod
         threads=section.threads,
         confidence=section.confidence,
         iou=section.iou,
+        class_agnostic=section.class_agnostic,
         max_detections=section.max_detections,
         top_k=section.top_k,
         classes=None if section.classes is None else tuple(section.classes),

@@ -31,6 +31,7 @@ def load_model(
     threads: int = 2,
     confidence: float | None = None,
     iou: float | None = None,
+    class_agnostic: bool | None = None,
     max_detections: int | None = None,
     tiling: Tiling | None = None,
     like: str | None = None,
@@ -47,6 +48,7 @@ def load_model(
         threads: threads of one inference.
         confidence: drop predictions below; by default the manifest's threshold.
         iou: two boxes of one class that overlap more are one object; by default the manifest's.
+        class_agnostic: and so are two of different classes; by default the manifest's.
         max_detections: at most so many objects in a picture; by default the manifest's.
         tiling: look at a large picture in overlapping parts, so that what is small in it is found; None: as a whole.
         like: for a bare file: the name of a model that is built alike.
@@ -65,6 +67,7 @@ def load_model(
         threads=threads,
         confidence=confidence,
         iou=iou,
+        class_agnostic=class_agnostic,
         max_detections=max_detections,
         tiling=tiling,
     )

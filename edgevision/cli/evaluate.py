@@ -48,6 +48,10 @@ def evaluate(
         float | None,
         typer.Option(min=0, max=1, help="IoU of the model's NMS; the model's own by default, 0.65 is COCO's custom."),
     ] = None,
+    class_agnostic: Annotated[
+        bool | None,
+        typer.Option("--class-agnostic/--class-aware", help="Whether boxes of different classes suppress each other."),
+    ] = None,
     max_detections: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Detections a picture at most; COCO's 100 by default.")
     ] = None,
@@ -115,6 +119,7 @@ def evaluate(
         threads=threads,
         confidence=confidence,
         iou=iou,
+        class_agnostic=class_agnostic,
         max_detections=max_detections,
         tiling=tiling_of(tile, tile_overlap, tile_levels, tile_merge),
     )

@@ -40,6 +40,10 @@ def predict(
     iou: Annotated[
         float | None, typer.Option(min=0, max=1, help="Boxes of one class that overlap more are one object.")
     ] = None,
+    class_agnostic: Annotated[
+        bool | None,
+        typer.Option("--class-agnostic/--class-aware", help="Whether boxes of different classes suppress each other."),
+    ] = None,
     max_detections: Annotated[int | None, typer.Option(min=1, help="At most so many objects in a picture.")] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.001, help="Look at this many frames per second of a video.")
@@ -80,6 +84,7 @@ def predict(
         threads=threads,
         confidence=confidence,
         iou=iou,
+        class_agnostic=class_agnostic,
         max_detections=max_detections,
         tiling=tiling_of(tile, tile_overlap, tile_levels, tile_merge),
         like=like,

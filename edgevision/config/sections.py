@@ -114,6 +114,8 @@ class ModelSection(_Section):
     """Threads of one inference."""
     confidence: Annotated[float, Field(ge=0, le=1)] | None = None
     iou: Annotated[float, Field(ge=0, le=1)] | None = None
+    class_agnostic: bool | None = None
+    """Boxes that overlap more than `iou` are one object whatever their labels: one part is never both `good` and `bad`."""
     max_detections: Annotated[int, Field(ge=1, le=10_000)] | None = None
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
     classes: list[str] | None = None

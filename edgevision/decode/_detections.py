@@ -49,7 +49,7 @@ class Finisher:
     def __init__(self, context: DecodeContext, *, suppress: bool = True) -> None:
         """`suppress`: whether overlapping boxes of one class are still to be removed."""
         self._context = context
-        self._suppress = suppress
+        self._suppress = suppress or context.class_agnostic
         self._transform: ImageTransform | None = None
         self._scale, self._shift, self._low, self._high = (np.empty(4, np.float32) for _ in range(4))
         self._plain = ((1.0, 1.0), (0.0, 0.0))
@@ -96,7 +96,8 @@ class Finisher:
             frame, clipped, confidence, class_id = frame[keep], clipped[keep], confidence[keep], class_id[keep]
         context = self._context
         if self._suppress:
-            chosen = nms(frame, confidence, class_id, iou=context.iou, max_detections=context.max_detections)
+            kinds = np.zeros_like(class_id) if context.class_agnostic else class_id
+            chosen = nms(frame, confidence, kinds, iou=context.iou, max_detections=context.max_detections)
         else:
             chosen = (-confidence).argsort(kind="stable")[: context.max_detections]
         found = Detections(
@@ -134,7 +135,8 @@ class Finisher:
         context = self._context
         sure, classes = [confidence[place] for place in places], [class_id[place] for place in places]
         if self._suppress:
-            chosen = nms_of_few(frame, sure, classes, iou=context.iou, max_detections=context.max_detections)
+            kinds = [0] * len(classes) if context.class_agnostic else classes
+            chosen = nms_of_few(frame, sure, kinds, iou=context.iou, max_detections=context.max_detections)
         else:
             chosen = sorted(range(len(sure)), key=sure.__getitem__, reverse=True)[: context.max_detections]
         if not chosen:

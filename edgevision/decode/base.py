@@ -22,6 +22,8 @@ class DecodeContext:
     """Predictions below are dropped."""
     iou: float = 0.45
     """Two boxes of one class that overlap more are one object."""
+    class_agnostic: bool = False
+    """And so are two of different classes."""
     max_detections: int = 100
     top_k: int = 5
     """How many classes a classifier names."""

@@ -130,6 +130,7 @@ def _model(model: Model, evaluation: Evaluation, slices: Sequence[Slice]) -> dic
             "confidence": evaluation.confidence,
             "own_confidence": evaluation.own_confidence,
             "iou": evaluation.iou if detection else None,
+            "class_agnostic": evaluation.class_agnostic if detection else None,
             "max_detections": evaluation.max_detections if detection else None,
         },
         "tiling": None if model.tiles is None else model.tiles.tiling.model_dump(mode="json"),

@@ -52,6 +52,8 @@ class Evaluation:
     """The model's own threshold, at which the daemon would run it."""
     iou: float
     """Of the model's NMS."""
+    class_agnostic: bool
+    """Whether boxes of different classes suppressed each other."""
     max_detections: int
     classes: str
     """How the model's classes were matched with the dataset's."""
@@ -85,6 +87,7 @@ def settings_for(
     threads: int = 2,
     confidence: float | None = None,
     iou: float | None = None,
+    class_agnostic: bool | None = None,
     max_detections: int | None = None,
     tiling: Tiling | None = None,
 ) -> ModelSettings:
@@ -96,6 +99,7 @@ def settings_for(
         threads: of one inference.
         confidence: below which detections are dropped; None for `LOW_CONFIDENCE`.
         iou: of the NMS; None for the model's own.
+        class_agnostic: whether boxes of different classes suppress each other; None for the model's own.
         max_detections: per picture; None for COCO's 100.
         tiling: look at pictures in tiles; None for as a whole.
     """
@@ -105,6 +109,7 @@ def settings_for(
         threads=threads,
         confidence=low if task == "detection" else 0.0,
         iou=iou,
+        class_agnostic=class_agnostic,
         max_detections=MAX_DETECTIONS if max_detections is None else max_detections,
         top_k=classification.TOP_K,
         tiling=tiling,
@@ -233,6 +238,7 @@ def evaluate(
         confidence=low,
         own_confidence=own,
         iou=thresholds.iou if settings.iou is None else settings.iou,
+        class_agnostic=thresholds.class_agnostic if settings.class_agnostic is None else settings.class_agnostic,
         max_detections=thresholds.max_detections if settings.max_detections is None else settings.max_detections,
         classes=classes.how,
         unscored=unscored,

@@ -48,7 +48,8 @@ def evaluation(model: Model, measured: Evaluation, notes: Iterable[str]) -> Rend
     settings = f"classes matched: {measured.classes}"
     if isinstance(result, DetectionResult):
         settings = (
-            f"confidence from {measured.confidence:g}, NMS IoU {measured.iou:g}, at most {measured.max_detections} a "
+            f"confidence from {measured.confidence:g}, NMS IoU {measured.iou:g}"
+            f"{' across classes' if measured.class_agnostic else ''}, at most {measured.max_detections} a "
             f"picture; {settings}"
         )
         parts = _detection(result)

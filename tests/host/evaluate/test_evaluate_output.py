@@ -35,6 +35,7 @@ SLICES = (
 def evaluation(result, count):
     samples = tuple(Sample(name=f"{number}.jpg", path=Path("x"), width=9, height=9) for number in range(count))
     return Evaluation(
+        class_agnostic=False,
         samples=samples,
         answers=(),
         result=result,
