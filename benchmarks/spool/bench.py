@@ -3,7 +3,8 @@
 cost     microseconds that publish() takes for a durable message, and for a live one
 sync     milliseconds of a commit with one event and with 50, synchronous NORMAL and FULL
 outage   the broker away for --seconds at 50 events a second, the publisher killed twice meanwhile
-replay   --messages spooled ones: how fast they are sent, and what that does to live results
+replay   --messages spooled ones: how fast they are sent, and what that does to live messages from publish() to a subscriber
+live     the same with a whole daemon: from a frame's capture to its result at a subscriber, during the replay and after it
 kills    --kills times SIGKILL at a random moment while publishing
 stall    another process holds the journal's file for 10 s: what publish() takes then
 freeze   the journal's disk answers nobody for 10 s (ext4, frozen by the kernel; needs root): the same
@@ -31,8 +32,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE.parents[1] / "tests")]
 
-from harness import Consume, Publisher, by_boot, faults  # noqa: E402
+from harness import Consume, Publisher, by_boot, faults, make_sink, quantiles  # noqa: E402
 from publisher import make_event  # noqa: E402
+from replaying import live, replay  # noqa: E402
 from support_brokers import Listener, Mosquitto  # type: ignore[import-not-found]  # noqa: E402
 from support_disks import Disk  # type: ignore[import-not-found]  # noqa: E402
 
@@ -40,22 +42,9 @@ from edgevision.host.benchmark.machine import environment, load_average  # noqa:
 from edgevision.messages import Composer  # noqa: E402
 from edgevision.publish._journal import Journal  # noqa: E402
 from edgevision.publish._mqtt_sink import MqttSink  # noqa: E402
-from edgevision.publish.base import SinkContext  # noqa: E402
-from edgevision.publish.mqtt import Options  # noqa: E402
 from edgevision.types import Message  # noqa: E402
 
 KEEPS = ("allow_anonymous true", "max_queued_messages 0")
-
-
-def quantiles(values: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(values, n=100)
-    return {"p50": round(cuts[49], 3), "p99": round(cuts[98], 3), "max": round(max(values), 3)}
-
-
-def make_sink(port: int, state_dir: Path, **options: Any) -> MqttSink:
-    return MqttSink(
-        options=Options(host="127.0.0.1", port=port, **options), context=SinkContext(device="b", state_dir=state_dir)
-    )
 
 
 def time_publish(sink: MqttSink, messages: list[Message], per_s: float) -> dict[str, float]:
@@ -129,105 +118,6 @@ def outage(folder: Path, broker: Mosquitto, arguments: argparse.Namespace) -> di
         "faults": faults(found, publishers),
         "late": sum(line["payload"]["historical"] for line in lines if "payload" in line),
         "consume": consume.said.splitlines()[-1],
-    }
-
-
-LIVE = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from bench import make_sink
-from edgevision.types import Message
-sink = make_sink(int(sys.argv[2]), Path(sys.argv[3]))
-pad = "x" * 700
-began_s, number, first = time.monotonic(), 0, None
-while True:
-    number += 1
-    payload = f'{{"at":{time.monotonic_ns()},"historical":false,"pad":"{pad}"}}'
-    sink.publish(Message(topic="live", payload=payload.encode(), expires_s=60))
-    spool = sink.stats.spool
-    print(time.monotonic(), spool.replayed, spool.waiting, flush=True)
-    if (number > 600 and not spool.waiting) or number > 20_000:
-        break
-    time.sleep(max(0.0, began_s + number / 60 - time.monotonic()))
-sink.close()
-"""
-
-
-HEAR = """
-import json, sys, time
-import paho.mqtt.client as paho
-client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-client.on_connect = lambda client, *_: client.subscribe("live")
-client.on_subscribe = lambda *_: print("ready", flush=True)
-client.on_message = lambda client, data, m: print((time.monotonic_ns() - json.loads(m.payload)["at"]) / 1e6, flush=True)
-client.connect("127.0.0.1", int(sys.argv[1]))
-client.loop_forever()
-"""
-
-COUNT = """
-import sys
-import paho.mqtt.client as paho
-client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-client.on_connect = lambda client, *_: client.subscribe("t/#", 1)
-client.connect("127.0.0.1", int(sys.argv[1]))
-client.loop_forever()
-"""
-
-
-def live_latency(broker: Mosquitto, state: Path) -> tuple[dict[str, float], list[list[float]]]:
-    """Milliseconds from publish() to a subscriber of live results, 60 a second; and the sink's counts on the way."""
-    counting = subprocess.Popen([sys.executable, "-c", COUNT, str(broker.port)])
-    with subprocess.Popen([sys.executable, "-c", HEAR, str(broker.port)], stdout=subprocess.PIPE, text=True) as hearing:
-        assert hearing.stdout is not None
-        hearing.stdout.readline()
-        done = subprocess.run(
-            [sys.executable, "-c", LIVE, str(HERE), str(broker.port), str(state)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        hearing.terminate()
-        latencies = [float(line) for line in hearing.stdout]
-    counting.terminate()
-    counting.wait()
-    return quantiles(latencies[5:]), [[float(word) for word in line.split()] for line in done.stdout.splitlines()]
-
-
-ROUNDS = 4
-"""The first with all messages, the others with a quarter; a quiet time before each, because the machine's load changes."""
-
-
-def replay(folder: Path, broker: Mosquitto, arguments: argparse.Namespace) -> dict[str, Any]:
-    rounds: list[dict[str, Any]] = []
-    for number in range(ROUNDS):
-        state = folder / f"state-{number}"
-        count = arguments.messages if number == 0 else arguments.messages // 4
-        quiet, _ = live_latency(broker, folder / "other")
-        broker.stop()
-        spooled = Publisher(broker.port, state, "--per-s", "0", "--count", str(count))
-        spooled.wait()
-        broker.start()
-        journal_bytes = (state / "spool.sqlite").stat().st_size
-        during, counts = live_latency(broker, state)
-        moving = [row for row in counts if row[1] > 0 and row[2] > 0]
-        per_s = (moving[-1][1] - moving[0][1]) / (moving[-1][0] - moving[0][0])
-        rounds.append(
-            {
-                "spooled": spooled.accepted,
-                "journal_bytes": journal_bytes,
-                "replayed": counts[-1][1],
-                "replay_per_s": round(per_s),
-                "live_quiet_ms": quiet,
-                "live_during_ms": during,
-            }
-        )
-    quiet_ms = statistics.median(one["live_quiet_ms"]["p99"] for one in rounds)
-    during_ms = statistics.median(one["live_during_ms"]["p99"] for one in rounds)
-    return {
-        "replay_per_s": rounds[0]["replay_per_s"],
-        "live_p99_ms": {"quiet": quiet_ms, "during": during_ms, "ratio": round(during_ms / quiet_ms, 2)},
-        "rounds": rounds,
     }
 
 
@@ -364,6 +254,7 @@ PARTS: dict[str, Callable[[Path, Mosquitto, argparse.Namespace], dict[str, Any]]
     "stall": stall,
     "freeze": freeze,
     "replay": replay,
+    "live": live,
     "outage": outage,
     "kills": kills,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import statistics
 import subprocess
 import sys
 import threading
@@ -11,6 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from edgevision.publish._mqtt_sink import MqttSink
+from edgevision.publish.base import SinkContext
+from edgevision.publish.mqtt import Options
 
 PUBLISHER = Path(__file__).with_name("publisher.py")
 _started: list[subprocess.Popen[str]] = []
@@ -23,6 +28,19 @@ def _end_all() -> None:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """The middle, the worst of a hundred, and the worst."""
+    cuts = statistics.quantiles(values, n=100)
+    return {"p50": round(cuts[49], 3), "p99": round(cuts[98], 3), "max": round(max(values), 3)}
+
+
+def make_sink(port: int, state_dir: Path, **options: Any) -> MqttSink:
+    """The daemon's own sink, on a broker of this machine."""
+    return MqttSink(
+        options=Options(host="127.0.0.1", port=port, **options), context=SinkContext(device="b", state_dir=state_dir)
+    )
 
 
 class Publisher:
