@@ -28,7 +28,10 @@ class JournalLock:
         self._path = path.absolute()
         with self._guard:
             if self._path in self._held:  # opening and closing it again would end the other's record lock
-                raise self._taken(str(os.getpid()))
+                raise StateError(
+                    f"state_dir: the journal {self._journal} is held by an earlier sink of this very process that has not come "
+                    "to its end; does its disk answer?"
+                )
             # A record lock (fcntl) and not flock: a child that was forked must not keep a dead daemon's lock.
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
@@ -44,9 +47,13 @@ class JournalLock:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
+    @property
+    def _journal(self) -> Path:
+        return self._path.with_suffix(".sqlite")
+
     def _taken(self, owner: str) -> StateError:
         return StateError(
-            f"state_dir: the journal {self._path.with_suffix('.sqlite')} is in use by another edgevision "
+            f"state_dir: the journal {self._journal} is in use by another edgevision "
             f"(process {owner}): stop it, or give each daemon its own state_dir"
         )
 

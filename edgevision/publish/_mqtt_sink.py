@@ -234,11 +234,20 @@ class MqttSink:
         self._version.spoken()
         if link.shortcomings:
             self._report.trouble(link.shortcomings)
-        sender.begin(self._context.birth() if self._context.birth is not None else None)
+        sender.begin(self._birth())
         if self._retained.forgotten:
             self._report.trouble(
                 f"{self._retained.forgotten} retained topics are too many to be told again to a broker that restarts"
             )
+
+    def _birth(self) -> Message | None:
+        """That we are there; None where a newer state of the same topic came while this one was made, and tells it as well."""
+        if self._context.birth is None:
+            return None
+        before = self._retained.all()
+        birth = self._context.birth()
+        newest = self._retained.newest(birth.topic)
+        return birth if newest is None or any(newest is message for message in before) else None
 
     def _settled(self, message: Message, entry: Ticket, refusal: str | None) -> None:
         if refusal is not None:

@@ -179,6 +179,31 @@ def test_a_broker_that_lost_its_memory_is_told_again(broker):
     assert sink.stats.sent == 4  # told again is not counted again
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_state_that_comes_while_the_birth_is_made_is_what_stays(broker, tmp_path, durable):
+    def state(number: int) -> Message:
+        return Message(topic="t/status", payload=f'{{"n":{number}}}'.encode(), qos=1, retain=True, durable=durable)
+
+    known: list[MqttSink] = []
+    ready = threading.Event()
+
+    def birth() -> Message:
+        assert ready.wait(10)
+        made = state(1)
+        known[0].publish(state(2))
+        return made
+
+    context = SinkContext(device="d", birth=birth, state_dir=tmp_path / "state")
+    known.append(MqttSink(options=Options(host="127.0.0.1", port=broker.port), context=context))
+    ready.set()
+    wait_until(lambda: known[0].stats.sent == 1)
+    known[0].publish(number(1))
+    wait_until(lambda: known[0].stats.sent == 2)
+    with Listener(broker.port, "t/status") as listener:
+        assert listener.wait_count(1)[0].payload == b'{"n":2}'
+    known[0].close()
+
+
 def test_birth_comes_first_and_what_waited_is_marked_as_late():
     """A server that notes the order in which messages come after CONNECT."""
     clock = SteppedClock()

@@ -377,9 +377,9 @@ def test_the_alarm_of_a_damaged_journal_outlives_a_restart_and_ends_when_the_fil
     keeper.close(0)
 
 
-def test_a_second_daemon_is_refused_its_neighbours_journal(tmp_path):
+def test_a_second_sink_is_refused_the_journal_that_the_first_still_holds(tmp_path):
     sink = make_sink(free_port(), tmp_path / "state")
-    with pytest.raises(StateError, match="give each daemon its own state_dir"):
+    with pytest.raises(StateError, match="held by an earlier sink of this very process"):
         make_sink(free_port(), tmp_path / "state")
     sink.close(deadline_s=0.2)
     make_sink(free_port(), tmp_path / "state").close(deadline_s=0.2)
