@@ -105,6 +105,10 @@ class StateError(EdgevisionError):
     exit_status = 8
 
 
+class RollbackError(EdgevisionError):
+    """Neither a new config nor the old one can be started any more: nothing looks, and only a new start can mend it."""
+
+
 class StuckError(EdgevisionError):
     """A part of the daemon makes no progress; the process ends itself, so that a new one takes its place. Exit status 9."""
 

@@ -142,6 +142,14 @@ def test_a_result_says_where_when_and_how_long():
     assert content["historical"] is False
 
 
+def test_a_model_of_another_version_with_the_same_weights_is_told_as_what_it_is():
+    maker = composer()
+    for version in ("1", "2"):
+        model = MODEL.model_copy(update={"version": version})
+        message = maker.result(frame(), detections([]), StageTimes(), model=model, state="live", dropped=0)
+        assert json.loads(message.payload)["model"]["version"] == version
+
+
 def test_seq_counts_per_topic_from_one_and_the_will_stands_outside():
     maker = composer()
     status = lambda **more: maker.device_status(state="online", since_ns=0, reason="", **more)  # noqa: E731

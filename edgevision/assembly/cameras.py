@@ -12,6 +12,7 @@ from edgevision.capture.base import FrameSource, SourceContext, tell_nobody
 from edgevision.capture.reader import Job, Limits, Reader
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.config import CameraSection, Choice, Config, ModelSection
+from edgevision.errors import EdgevisionError
 from edgevision.events.base import Rule, RuleContext
 from edgevision.pipeline import Scene
 from edgevision.publish.base import Sink, SinkContext
@@ -144,12 +145,21 @@ def make_scene(camera: CameraSection, labels: tuple[str, ...]) -> Scene:
 
 
 def make_sinks(config: Config, context_for: Callable[[str], SinkContext]) -> dict[str, Sink]:
-    """Every sink of the config by name: `mqtt`, and the others by type and number."""
+    """Every sink of the config by name: `mqtt`, and the others by type and number.
+
+    Raises:
+        EdgevisionError: one cannot be made; those that were are closed again.
+    """
     choices: list[tuple[str, Choice]] = []
     if config.mqtt is not None:
         choices.append(("mqtt", Choice(type="mqtt", options=config.mqtt)))
     choices += [(f"{choice.type}-{number}", choice) for number, choice in enumerate(config.sinks, 1)]
-    return {
-        name: registry.load("publish", choice.type).create(choice.options, context_for(name))
-        for name, choice in choices
-    }
+    made: dict[str, Sink] = {}
+    try:
+        for name, choice in choices:
+            made[name] = registry.load("publish", choice.type).create(choice.options, context_for(name))
+    except EdgevisionError:
+        for sink in made.values():
+            sink.close(0.5)
+        raise
+    return made

@@ -74,7 +74,7 @@ class Composer:
         self._version = version
         self._clock = clock
         self._seq: dict[str, int] = {}
-        self._writers: dict[tuple[str, str], ResultWriter] = {}
+        self._writers: dict[str, tuple[ModelRef, ResultWriter]] = {}
         self._lock = threading.Lock()
 
     def _next_seq(self, topic: str) -> int:
@@ -121,10 +121,10 @@ class Composer:
         `segments`: a class map's items, where their masks have another form than run lengths.
         """
         topic = topic_for(self._topic, self.device, "results", frame.camera)
-        writer = self._writers.get((frame.camera, model.sha256))
-        if writer is None:
+        known, writer = self._writers.get(frame.camera, (None, None))
+        if writer is None or known is not model:
             writer = ResultWriter(device=self.device, camera=frame.camera, boot_id=self.boot_id, model=model)
-            self._writers[frame.camera, model.sha256] = writer
+            self._writers[frame.camera] = (model, writer)
         payload = writer.write(
             frame,
             predictions,

@@ -68,6 +68,11 @@ class CameraStatus:
             self._on_change(self)
             return self.spell
 
+    def tell(self, listener: Callable[[CameraStatus], None]) -> None:
+        """Tell somebody who has not heard it how things stand; nothing changes meanwhile."""
+        with self._lock:
+            listener(self)
+
 
 class Camera:
     """A camera's reader thread, status and counts."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from edgevision.config import Config
+
+AT_THE_START = ("inference_deadline_s", "publish_deadline_s", "safe_mode_after")
+"""Of `supervision`: taken by parts when they are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,8 @@ class Changes:
     """Cameras to stop, those that start again among them, on models that stay."""
     mqtt: bool
     sinks: bool
+    later: tuple[str, ...]
+    """Keys whose new value counts from the next start on."""
 
     @property
     def empty(self) -> bool:
@@ -43,16 +49,24 @@ class Changes:
             words += [f"{what}: {', '.join(sorted(names))}"] if names else []
         words += ["reconnected: mqtt"] if self.mqtt else []
         words += ["reopened: sinks"] if self.sinks else []
-        return "; ".join(words) or "no part changed"
+        words = words or ["no part changed"]
+        words += [f"from the next start on: {', '.join(self.later)}"] if self.later else []
+        return "; ".join(words)
 
 
-def compare(old: Config, new: Config) -> Changes:
-    """The plan from `old` to `new`, both as they run: without what safe mode leaves out."""
+def compare(old: Config, new: Config, *, replaced: Collection[str] = ()) -> Changes:
+    """The plan from `old` to `new`, both as they run: without what safe mode leaves out.
+
+    Args:
+        old: runs.
+        new: is to run.
+        replaced: the config's names of models that run and whose folder holds another one by now.
+    """
     identity = [key for key in ("device", "state_dir") if getattr(old, key) != getattr(new, key)]
     if (old.mqtt.topic if old.mqtt else None) != (new.mqtt.topic if new.mqtt else None):
         identity.append("mqtt.topic")
     was, will = _used_models(old), _used_models(new)
-    models = frozenset(name for name, section in will.items() if was.get(name) != section)
+    models = frozenset(name for name, section in will.items() if was.get(name) != section or name in replaced)
     gone_models = frozenset(was.keys() - will.keys())
     remade = models | gone_models
     old_cameras = {camera.name: camera for camera in old.cameras if camera.model not in remade}
@@ -67,6 +81,11 @@ def compare(old: Config, new: Config) -> Changes:
         gone_cameras=gone,
         mqtt=old.mqtt != new.mqtt,
         sinks=old.sinks != new.sinks,
+        later=tuple(
+            f"supervision.{key}"
+            for key in AT_THE_START
+            if getattr(old.supervision, key) != getattr(new.supervision, key)
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
@@ -12,12 +13,20 @@ from edgevision.clock import Clock
 from edgevision.config import Config
 from edgevision.errors import EdgevisionError
 from edgevision.inference.base import Execution
-from edgevision.messages import CameraTelemetry, Composer, Deliveries, DeviceState, ExecutionStatus, ModelStatus
+from edgevision.messages import (
+    CameraTelemetry,
+    Composer,
+    Deliveries,
+    DeviceState,
+    ExecutionStatus,
+    ModelStatus,
+    SinkTelemetry,
+)
 from edgevision.pipeline import Model, execution_of
 from edgevision.publish.base import Sink, SinkContext
 from edgevision.runtime.metrics import ProcessMeter
 from edgevision.runtime.progress import Board
-from edgevision.runtime.sinks import CertificateAlarm, sink_alarms, sink_telemetry, sink_troubles
+from edgevision.runtime.sinks import CertificateAlarm, add_dropped, sink_alarms, sink_telemetry, sink_troubles
 from edgevision.runtime.tally import Tally
 from edgevision.runtime.wall_clock import clock_synchronised
 from edgevision.types import Event, Message
@@ -28,6 +37,10 @@ SHORTEST_CLOSE_S = 0.5
 """What a sink gets to close in, even where the time for the end has run out."""
 REPLACED_CLOSE_S = 5.0
 """What a sink that a reload replaces gets to deliver what waits."""
+REOPEN_EVERY_S = 5.0
+"""How often a sink that could not be opened again is tried."""
+MOST_HELD_BYTES = 16 * 2**20
+"""Of payloads that are kept for sinks while they are being exchanged."""
 MQTT_ROUND_S = 120.0
 """More than the longest wait between two tries of the MQTT sink to connect."""
 
@@ -47,6 +60,15 @@ class Device:
         )
         self.sinks: dict[str, Sink] = dict(extra_sinks)
         self._extra = frozenset(extra_sinks)
+        self._sinks_lock = threading.Lock()
+        self._held: list[Message] | None = None
+        """What was published while sinks are being exchanged; None where they are not."""
+        self._held_bytes = self._held_lost = 0
+        self._past: dict[str, SinkTelemetry] = {}
+        """The counts of sinks that were exchanged since the start, by name."""
+        self._not_open = ""
+        """Why sinks of the config are not open; empty where they are."""
+        self._reopen_at_ns = 0
         self.state: DeviceState = "starting"
         self.reason = ""
         self.safe_mode: str | None = None
@@ -78,34 +100,84 @@ class Device:
         self.composer.deliveries = config.mqtt.deliveries if config.mqtt else Deliveries()
         own = self.sinks.keys() - self._extra
         wanted = {"mqtt": None if "mqtt" in own else config.mqtt, "sinks": [] if own - {"mqtt"} else config.sinks}
-        self.sinks |= assembly.make_sinks(config.model_copy(update=wanted), self._sink_context)
+        made = assembly.make_sinks(config.model_copy(update=wanted), self._sink_context)
+        with self._sinks_lock:
+            # Under the lock, so that nothing newer comes before what was held.
+            for message in self._held or ():
+                for sink in made.values():
+                    sink.publish(message)
+            self._held = None
+            self.sinks |= made
+        self._not_open = ""
+        if self._held_lost and made:
+            _log.error("messages are lost to an exchange of sinks", extra={"fields": {"count": self._held_lost}})
+            self._past |= {name: add_dropped(self._past.get(name), self._held_lost) for name in made}
 
     def replace_sinks(self, config: Config, *, mqtt: bool, sinks: bool) -> None:
         """Close what changed, delivering what waits, and open it as the new config has it.
 
+        What is published meanwhile the new ones get.
+
         Raises:
-            EdgevisionError: a new one cannot be made; the old ones are open again.
+            EdgevisionError: a new one cannot be made; the old ones are open again, or `reopen` tries it.
         """
         before = self._config
         ending = {name for name in self.sinks.keys() - self._extra if (mqtt if name == "mqtt" else sinks)}
+        if ending:
+            self._hold()
         self.close_sinks(lambda: REPLACED_CLOSE_S, keep=self.sinks.keys() - ending)
         try:
             self.open_sinks(config)
-        except EdgevisionError:
-            self.open_sinks(before)
-            raise
+        except EdgevisionError as refused:
+            try:
+                self.open_sinks(before)
+            except EdgevisionError as worse:
+                self._is_not_open(worse)
+                _log.error("sinks cannot be opened again", extra={"fields": {"reason": self._not_open}})
+            raise refused from None
+
+    def _hold(self) -> None:
+        with self._sinks_lock:
+            if self._held is None:
+                self._held, self._held_bytes, self._held_lost = [], 0, 0
+
+    def reopen(self) -> bool:
+        """Try again what could not be opened, now and then; True when it is open. What is published till then is held."""
+        if not self._not_open or self._clock.monotonic_ns() < self._reopen_at_ns:
+            return False
+        try:
+            self.open_sinks(self._config)
+        except EdgevisionError as failure:
+            self._is_not_open(failure)
+            return False
+        _log.info("sinks are open again")
+        return True
+
+    def _is_not_open(self, why: EdgevisionError) -> None:
+        self._not_open, self._reopen_at_ns = str(why), self._clock.monotonic_ns() + int(REOPEN_EVERY_S * 1e9)
 
     def close_sinks(self, left_s: Callable[[], float], *, keep: Collection[str] = ()) -> None:
         """Deliver what waits and close; `left_s` says how many seconds are left for all."""
         for name in [name for name in self.sinks if name not in keep]:
             # Out of the way first, so that nobody publishes to what ends: that would be counted as dropped there.
-            sink = self.sinks.pop(name)
+            with self._sinks_lock:
+                sink = self.sinks.pop(name)
             sink.close(max(SHORTEST_CLOSE_S, left_s()))
+            self._past[name] = sink_telemetry(sink, past=self._past.get(name))
             self._board.remove(f"sink:{name}")
 
     def publish(self, message: Message, *, but_not: str | None = None) -> None:
         """To every sink."""
-        for name, sink in list(self.sinks.items()):
+        with self._sinks_lock:
+            sinks = list(self.sinks.items())
+            if self._held is not None:
+                self._held_bytes += len(message.payload)
+                if self._held_bytes <= MOST_HELD_BYTES:
+                    self._held.append(message)
+                else:
+                    self._held_bytes -= len(message.payload)
+                    self._held_lost += 1
+        for name, sink in sinks:
             if name != but_not:
                 sink.publish(message)
 
@@ -122,11 +194,12 @@ class Device:
     def check_alarms(self) -> None:
         """Tell on the device's status what changed and a person should see.
 
-        A disk that fails, a certificate that ends, a model that is left out, an engine that is being built or has taken over,
-        and its return to what it was.
+        A disk that fails, a sink that could not be opened again, a certificate that ends, a model that is left out, an engine
+        that is being built or has taken over, and its return to what it was.
         """
+        not_open = (f"sinks are not open, and nothing reaches them: {self._not_open}",) if self._not_open else ()
         left_out = tuple(f"model {name} is left out: {why}" for name, why in self.refused.items())
-        alarms = sink_alarms(self.sinks) + self._certificate.look(self._config.mqtt) + left_out
+        alarms = not_open + sink_alarms(self.sinks) + self._certificate.look(self._config.mqtt) + left_out
         if alarms == self._alarms and self._where_models_run() == self._executions:
             return
         for alarm in alarms:
@@ -169,7 +242,7 @@ class Device:
         counts = cameras(interval_s)
         if not self.composer.deliveries.telemetry.enabled:
             return
-        sinks = {name: sink_telemetry(sink) for name, sink in self.sinks.items()}
+        sinks = {name: sink_telemetry(sink, past=self._past.get(name)) for name, sink in self.sinks.items()}
         message = self.composer.telemetry(
             interval_s=round(interval_s, 3),
             cameras=counts,

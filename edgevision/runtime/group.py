@@ -166,8 +166,8 @@ class ModelGroup:
             station.snapshots.close()
 
     def has_ended(self) -> bool:
-        """Whether every source has ended and all their frames have been looked at."""
-        return all(
+        """Whether every source has ended and all their frames have been looked at; a group without cameras waits for one."""
+        return bool(self.stations) and all(
             station.camera.stopped.is_set() and not self._exchange.is_waiting(name)
             for name, station in self.stations.items()
         )
@@ -180,20 +180,29 @@ class ModelGroup:
             if station.camera.stopped.is_set() and self._exchange.is_done(name):
                 _lose(station)
 
+    def tell_states(self) -> None:
+        """Every camera's state once more: a sink that was opened just now has heard of none."""
+        if self._composer.deliveries.status.enabled:
+            for station in self.stations.values():
+                station.camera.status.tell(self._tell)
+
     def telemetry(self, interval_s: float) -> dict[str, CameraTelemetry]:
         """Each camera's counts; begins a new interval."""
         return {name: _camera_telemetry(station, interval_s) for name, station in self.stations.items()}
 
     def _camera_changed(self, verdicts: Verdicts, status: CameraStatus) -> None:
         if self._composer.deliveries.status.enabled:
-            self._publish(
-                self._composer.camera_status(
-                    status.name, state=status.state, since_ns=status.since_ns, reason=status.reason
-                )
-            )
+            self._tell(status)
         # Of a source that has ended, the last frames may still wait for the model; `check` sees to it.
         if status.state not in {"starting", "live", "off"}:
             verdicts.lose(status.state, status.reason, spell=status.spell)
+
+    def _tell(self, status: CameraStatus) -> None:
+        self._publish(
+            self._composer.camera_status(
+                status.name, state=status.state, since_ns=status.since_ns, reason=status.reason
+            )
+        )
 
 
 def _lose(station: Station) -> None:

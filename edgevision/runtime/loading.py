@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgevision import assembly
+from edgevision import assembly, model_store
 from edgevision.clock import Clock
 from edgevision.config import Config
 from edgevision.errors import EdgevisionError, ProbeError
@@ -35,7 +36,14 @@ class Loader:
     journal: CrashJournal | None
     tallies: MutableMapping[str, Tally]
 
-    def load(self, config: Config, names: Iterable[str], *, refused: dict[str, str] | None = None) -> dict[str, Loaded]:
+    def load(
+        self,
+        config: Config,
+        names: Iterable[str],
+        *,
+        refused: dict[str, str] | None = None,
+        all_may_fail: bool = False,
+    ) -> dict[str, Loaded]:
         """Load models by the config's names, each warm after its first inference; those that no camera uses are left out.
 
         Args:
@@ -43,6 +51,7 @@ class Loader:
             names: of its models.
             refused: gets the models that did not survive their probe, with the reason; the others are loaded all the same.
                 Without it, such a model is an error like any other.
+            all_may_fail: that none survives is no error.
 
         Raises:
             EdgevisionError: one cannot be loaded, or none survived; those that were are closed again.
@@ -57,14 +66,14 @@ class Loader:
                 loaded[name] = self._load(config, name)
             except ProbeError as failure:
                 if refused is None:
-                    _close(loaded)
+                    close_all(loaded)
                     raise
                 _log.error("model is left out", extra={"fields": {"model": name, "reason": str(failure)}})
                 refused[name], last = str(failure), failure
             except EdgevisionError:
-                _close(loaded)
+                close_all(loaded)
                 raise  # the journal still says what was being loaded
-        if last is not None and not loaded:
+        if last is not None and not loaded and not all_may_fail:
             raise last
         self._doing("")
         return loaded
@@ -132,7 +141,20 @@ class Loader:
         return Loaded(model=model, warm_s=warm_s)
 
 
-def _close(loaded: Mapping[str, Loaded]) -> None:
+def is_replaced(model: Model, name: str, models_dir: Path | None) -> bool:
+    """Whether the model that a name or folder stands for is another than this one, which was loaded from it.
+
+    A folder that cannot be read counts as another: loading says what is wrong with it.
+    """
+    try:
+        folder = model_store.find(name, models_dir)
+        return folder.manifest != model.manifest or tuple(model_store.labels(folder)) != tuple(model.labels)
+    except EdgevisionError:
+        return True
+
+
+def close_all(loaded: Mapping[str, Loaded]) -> None:
+    """Let go of what is not wanted after all."""
     for one in loaded.values():
         one.model.close()
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import cv2
 
+from edgevision import assembly
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.config import Config
-from edgevision.errors import EdgevisionError
+from edgevision.errors import EdgevisionError, RollbackError
 from edgevision.messages import CameraTelemetry, DeviceState
 from edgevision.publish.base import Sink
 from edgevision.runtime.changes import Changes, compare
@@ -25,7 +26,7 @@ from edgevision.runtime.crashes import GOOD_AFTER_S, CrashJournal, SafeMode
 from edgevision.runtime.device import Device
 from edgevision.runtime.group import ModelGroup, sections_of
 from edgevision.runtime.heap import give_memory_back, give_pages_back, keep_one_heap
-from edgevision.runtime.loading import Loaded, Loader
+from edgevision.runtime.loading import Loaded, Loader, close_all, is_replaced
 from edgevision.runtime.progress import Board, Stuck
 from edgevision.runtime.systemd import Notifier
 from edgevision.runtime.watchman import Watchman
@@ -95,7 +96,7 @@ class Service:
             self._board, notifier=self._notifier, clock=clock, last_words=self._last_words, health_dir=health_dir
         )
         self._started_ns = clock.monotonic_ns()
-        self._trimmed_ns = self._started_ns
+        self._trimmed_ns = self._good_from_ns = self._started_ns
         self._told_good = False
 
     def start(self) -> None:
@@ -134,15 +135,25 @@ class Service:
         self._refused = {}
         loaded = self._loader().load(self._config, self._config.models, refused=self._refused)
         self._device.refused = self._refused
-        for camera in self._whole.cameras:
-            if self._safe_mode.leaves_out(camera.name, camera.model):
-                self._device.left_out(camera.name, [rule.name for rule in camera.rules])
-            elif camera.model in self._refused:
-                reason = f"model {camera.model} is left out: {self._refused[camera.model]}"
-                self._device.left_out(camera.name, [rule.name for rule in camera.rules], reason)
+        self._tell_left_out()
         for name, new in loaded.items():
             self._start_group(name, new)
         self._announce("online", "running")
+
+    def _tell_left_out(self, *, events: bool = True) -> None:
+        for camera in self._whole.cameras:
+            rules = [rule.name for rule in camera.rules] if events else []
+            if self._safe_mode.leaves_out(camera.name, camera.model):
+                self._device.left_out(camera.name, rules)
+            elif camera.model in self._refused:
+                reason = f"model {camera.model} is left out: {self._refused[camera.model]}"
+                self._device.left_out(camera.name, rules, reason)
+
+    def _tell_states(self) -> None:
+        """Every camera's state once more, for sinks that were opened just now."""
+        for group in self._groups.values():
+            group.tell_states()
+        self._tell_left_out(events=False)
 
     def _start_group(self, name: str, loaded: Loaded) -> None:
         self._device.models[name] = loaded.model
@@ -163,6 +174,8 @@ class Service:
                 self._take_over(reload)
             for group in self._groups.values():
                 group.check()
+            if self._device.reopen():
+                self._tell_states()
             self._device.check_alarms()
             if self._device.telemetry_is_due():
                 self.send_telemetry()
@@ -236,7 +249,7 @@ class Service:
         words += [f"safe mode {self._safe_mode.reason}"] if self._safe_mode.parts else []
         words += self._device.troubles
         self._notifier.status("; ".join(words))
-        lasted_s = (self._clock.monotonic_ns() - self._started_ns) / 1e9
+        lasted_s = (self._clock.monotonic_ns() - self._good_from_ns) / 1e9
         if self._journal is not None and not self._told_good and lasted_s > GOOD_AFTER_S:
             self._told_good = True
             self._journal.good()
@@ -265,7 +278,10 @@ class Service:
         self._notifier.reloading()
         try:
             whole, safe_mode = reload.load()
+            self._good_from_ns, self._told_good = self._clock.monotonic_ns(), False  # the journal has begun a new run
             changes = self._change_to(whole, safe_mode)
+        except RollbackError:
+            raise
         except EdgevisionError as failure:
             faults = str(failure).splitlines()
             for fault in faults:
@@ -283,21 +299,34 @@ class Service:
 
     def _change_to(self, whole: Config, safe_mode: SafeMode) -> Changes:
         config = safe_mode.apply(whole)
-        changes = compare(self._config, config)
+        replaced = {
+            name
+            for name, group in self._groups.items()
+            if name in config.models and is_replaced(group.model, config.models[name].model, config.models_dir)
+        }
+        changes = compare(self._config, config, replaced=replaced)
         if changes.identity:
             self._restart(whole, safe_mode, str(changes))
             return changes
         again = self._refused.keys() & config.models.keys()
-        loaded = self._loader().load(config, sorted(changes.models | again))
+        still: dict[str, str] = {}
+        loaded = self._loader().load(config, sorted(changes.models - again))
         try:
+            loaded |= self._loader().load(config, sorted(again), refused=still, all_may_fail=True)
+            self._check_rules(config, changes, loaded)
             self._device.replace_sinks(config, mqtt=changes.mqtt, sinks=changes.sinks)
         except EdgevisionError:
-            for new in loaded.values():
-                new.model.close()
+            close_all(loaded)
             raise
+        finally:
+            if changes.mqtt or changes.sinks:
+                self._tell_states()
         self._end_parts(changes)
         self._remember(whole, safe_mode)
         self._refused.clear()
+        self._refused.update(still)
+        if still:
+            self._tell_left_out()
         for name, new in loaded.items():
             self._start_group(name, new)
         for group in self._groups.values():
@@ -305,6 +334,14 @@ class Service:
                 if section.name in changes.cameras and group.name not in loaded:
                     group.add(section).start()
         return changes
+
+    def _check_rules(self, config: Config, changes: Changes, loaded: Mapping[str, Loaded]) -> None:
+        """Make what is made of cameras that start, and let go of it: a rule that does not fit its model touches nothing."""
+        for section in config.cameras:
+            if section.model in loaded:
+                assembly.make_scene(section, loaded[section.model].model.labels)
+            elif section.name in changes.cameras and section.model in self._groups:
+                assembly.make_scene(section, self._groups[section.model].model.labels)
 
     def _end_parts(self, changes: Changes) -> None:
         for name in sorted((changes.models | changes.gone_models) & self._groups.keys()):
@@ -321,11 +358,22 @@ class Service:
         try:
             self._remember(whole, safe_mode, anew=True)
             self._begin()
-        except EdgevisionError:
+        except EdgevisionError as refused:
             self._device.close_sinks(lambda: PART_STOP_S, keep=self._extra_sinks.keys())
             self._remember(*before, anew=True)
-            self._begin()
+            self._begin_as_before(refused)
             raise
+
+    def _begin_as_before(self, refused: EdgevisionError) -> None:
+        try:
+            self._begin()
+        except EdgevisionError as worse:
+            reason = f"the new config cannot be started: {refused}; and the old one no longer: {worse}"
+            if self._journal is not None:
+                self._journal.end("failed", reason=reason)
+            self._end(f"failed: {reason}")
+            self._watchman.stop()
+            raise RollbackError(reason) from worse
 
     def _remember(self, whole: Config, safe_mode: SafeMode, *, anew: bool = False) -> None:
         self._whole, self._safe_mode, self._config = whole, safe_mode, safe_mode.apply(whole)

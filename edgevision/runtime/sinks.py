@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from edgevision.clock import Clock
@@ -15,33 +16,41 @@ EXPIRES_DAYS = 30
 _LOOK_S = 3600.0
 
 
-def sink_telemetry(sink: Sink) -> SinkTelemetry:
-    """One sink's counts now."""
+def sink_telemetry(sink: Sink, *, past: SinkTelemetry | None = None) -> SinkTelemetry:
+    """One sink's counts since the daemon started; `past` are those of the sinks in whose place it came."""
     stats = sink.stats
     return SinkTelemetry(
-        sent=stats.sent,
-        dropped=stats.dropped,
+        sent=stats.sent + (past.sent if past else 0),
+        dropped=stats.dropped + (past.dropped if past else 0),
         queued=stats.queued,
         connected=stats.connected,
         state=stats.state,
-        spool=None if stats.spool is None else _spool_telemetry(stats.spool),
+        spool=None if stats.spool is None else _spool_telemetry(stats.spool, past.spool if past else None),
     )
 
 
-def _spool_telemetry(stats: SpoolStats) -> SpoolTelemetry:
+def _spool_telemetry(stats: SpoolStats, past: SpoolTelemetry | None) -> SpoolTelemetry:
     return SpoolTelemetry(
         state=stats.state,
         reason=stats.reason,
-        recovered=stats.recovered,
-        replayed=stats.replayed,
-        saved=stats.saved,
+        # What a sink of this very run left behind for the next one is of no earlier run.
+        recovered=past.recovered if past else stats.recovered,
+        replayed=stats.replayed + (past.replayed if past else 0),
+        saved=stats.saved + (past.saved if past else 0),
         unsaved=stats.unsaved,
         waiting=stats.waiting,
         journal_bytes=stats.journal_bytes,
         oldest_s=stats.oldest_s,
-        set_aside=stats.set_aside,
-        drops=dict(stats.drops),
+        set_aside=stats.set_aside + (past.set_aside if past else 0),
+        drops=dict(Counter(stats.drops) + Counter(past.drops if past else {})),
     )
+
+
+def add_dropped(past: SinkTelemetry | None, count: int) -> SinkTelemetry:
+    """The counts of earlier sinks with so many dropped besides."""
+    if past is None:
+        return SinkTelemetry(sent=0, dropped=count, queued=0, connected=False, state="")
+    return past.model_copy(update={"dropped": past.dropped + count})
 
 
 def sink_alarms(sinks: Mapping[str, Sink]) -> tuple[str, ...]:

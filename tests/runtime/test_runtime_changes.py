@@ -49,3 +49,16 @@ def test_what_is_in_every_topic_restarts_everything():
     changes = compare(make(mqtt=mqtt), make(mqtt={**mqtt, "host": "g"}))
     assert (changes.mqtt, changes.sinks, changes.identity) == (True, False, ())
     assert compare(make(), make(sinks=[{"type": "memory", "keep": 5}])).sinks
+
+
+def test_a_model_that_was_replaced_in_its_folder_restarts():
+    assert compare(make(), make(), replaced={"n"}).models == {"n"}
+
+
+def test_what_only_a_start_takes_is_said():
+    supervision = {"inference_deadline_s": 5, "stop_deadline_s": 7}
+    changes = compare(make(), make(supervision=supervision))
+    assert str(changes) == "no part changed; from the next start on: supervision.inference_deadline_s"
+    assert str(compare(make(), make(threads=2, supervision={"safe_mode_after": 9}))) == (
+        "restarted models: m; from the next start on: supervision.safe_mode_after"
+    )

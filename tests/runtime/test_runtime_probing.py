@@ -222,6 +222,12 @@ def test_a_model_that_crashes_is_left_out_and_the_others_go_on(sick, tmp_path):
         status = daemon.wait_for("status", lambda told: told["alarms"])
         assert "crashed with SIGSEGV" in status["alarms"][0]
         assert [*status["models"]] == ["good"]
+        # It stands in the way of no other change, and is told of again.
+        other = settings(tmp_path)
+        camera = other.cameras[0].model_copy(update={"fps": 5.0})
+        daemon.reload(other.model_copy(update={"cameras": [camera, other.cameras[1]]}))
+        daemon.wait_for("status", lambda told: told["reason"].endswith("taken over: started cameras: good-eye"))
+        assert "model bad is left out" in daemon.wait_for("bad-eye/status")["reason"]
         # Mended, a reload of the very same config takes it in.
         sick.write_text("well")
         daemon.reload(settings(tmp_path))
