@@ -1,6 +1,7 @@
 """The parts of supervision, each with a clock, a folder and a kernel of its own."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -112,6 +113,29 @@ def test_the_watchman_feeds_while_all_is_well_then_tells_and_leaves(tmp_path, sy
     server.setblocking(False)
     with pytest.raises(BlockingIOError):
         server.recv(100)  # it is fed no more
+
+
+def test_a_health_file_that_cannot_be_written_is_tried_again_and_told_once(tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = tmp_path / "run" / "box"
+    clock = HandClock()
+    watchman = Watchman(Board(clock), notifier=Notifier(), clock=clock, last_words=lambda stuck: None, health_dir=run)
+    watchman.look()
+    assert (run / "health.json").is_file(), "the folder is made where it is missing"
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").touch()  # no folder can be made in a file
+    for _ in range(3):
+        watchman.look()
+    (tmp_path / "run").unlink()
+    for _ in range(3):
+        watchman.look()
+    assert json.loads((run / "health.json").read_text())["healthy"]
+    told = [record.message for record in caplog.records]
+    assert told == ["health file cannot be written; it is tried again at every look", "health file is written again"]
+    (run / "health.json").unlink()
+    (run / "health.json").mkdir()
+    watchman.stop()
+    assert "health file cannot be removed" in caplog.text
 
 
 class Kernel:
