@@ -22,8 +22,9 @@ def openssl(*arguments, **more):
     return subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, text=True, **more)
 
 
-def certificates(folder, *arguments):
-    return subprocess.run([DEPLOY / "certificates", folder, *arguments], check=False, capture_output=True, text=True)
+def certificates(folder, *arguments, cwd=None):
+    command = [DEPLOY / "certificates", folder, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,23 @@ def test_certificates_are_made_once_and_keys_are_for_their_owner_only(secrets):
     for path in (secrets / "broker" / "broker.crt", secrets / "devices" / "box1" / "device.crt"):
         assert "OK" in openssl("verify", "-CAfile", authority, path).stdout
     assert len((secrets / "broker" / "passwords").read_text().splitlines()) == 3
+
+
+def test_a_dot_in_a_name_is_a_dot(tmp_path):
+    users = []
+    for name in ("line3xbox1", "line3.box1", "line3-box1"):  # the second's line is wanted though the first's is there
+        assert certificates(tmp_path, "device", name).returncode == 0
+        users.append(name)
+        lines = (tmp_path / "broker" / "passwords").read_text().splitlines()
+        assert [line.partition(":")[0] for line in lines] == users
+
+
+def test_a_star_in_a_name_is_a_star(tmp_path):
+    (tmp_path / "other.line3.example").touch()
+    done = certificates(tmp_path / "s", "broker", "broker.line3.example,*.line3.example", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = openssl("x509", "-in", tmp_path / "s" / "broker" / "broker.crt", "-noout", "-ext", "subjectAltName").stdout
+    assert "DNS:broker.line3.example, DNS:*.line3.example" in shown
 
 
 @pytest.mark.parametrize(
