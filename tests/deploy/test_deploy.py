@@ -13,6 +13,7 @@ from support_brokers import HOST, Listener, free_port, wait_until
 from support_daemon import ServiceManager
 
 import edgevision
+from edgevision.runtime.systemd import STOP_MARGIN_S
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
@@ -276,7 +277,10 @@ def test_compose_is_hardened_and_its_config_is_good(tmp_path, monkeypatch):
     from edgevision.errors import ConfigError
 
     document = documents.parse(text.replace("/etc/edgevision/secrets", str(tmp_path)), file="c", error=ConfigError)
-    assert configs.from_document(document, folder=tmp_path).device == "line3-box1"
+    config = configs.from_document(document, folder=tmp_path)
+    assert config.device == "line3-box1"
+    grace_s = float(compose["services"]["edgevision"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s >= config.supervision.stop_deadline_s + STOP_MARGIN_S, "SIGKILL would cut the drain off"
 
 
 @pytest.mark.parametrize("file", sorted((DEPLOY / "docker").glob("*.Dockerfile")), ids=lambda path: path.stem)

@@ -37,21 +37,21 @@ def test_systemd_is_told_in_its_own_words(systemd):
     notifier.status("online:\n2 of 3")
     notifier.status("online: 2 of 3")
     notifier.alive()
-    notifier.stopping()
+    notifier.stopping(600.0)
     told = [server.recv(1000).decode() for _ in range(5)]
     assert told == [
         "READY=1",
         "RELOADING=1\nMONOTONIC_USEC=5000",
         "STATUS=online: 2 of 3",
         "WATCHDOG=1",
-        "STOPPING=1",
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=615000000",
     ]
 
 
 def test_a_systemd_that_has_gone_is_said_once_and_no_more(tmp_path, caplog):
     notifier = Notifier(address=str(tmp_path / "nobody"))
     notifier.ready()
-    notifier.stopping()
+    notifier.stopping(20.0)
     assert [record.message for record in caplog.records] == ["systemd cannot be told"]
 
 
