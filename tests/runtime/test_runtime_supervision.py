@@ -234,6 +234,40 @@ def test_a_journal_that_is_torn_begins_anew_and_one_that_cannot_be_written_is_no
     assert "crashes will not be counted" in caplog.text
 
 
+def test_a_stack_that_the_disk_does_not_give_or_take_is_no_reason_not_to_run(begin, tmp_path, caplog):
+    dump, last = tmp_path / "state" / "crash-box.txt", tmp_path / "state" / "crash-box.last.txt"
+
+    def told():
+        found = [(record.message, record.fields["reason"]) for record in caplog.records if "stack" in record.message]
+        assert all(record.fields["file"] == str(dump) for record in caplog.records if "stack" in record.message)
+        caplog.clear()
+        return found
+
+    journal, _ = begin()
+    journal.doing("model:m")  # and the process is killed
+    dump.unlink()
+    dump.symlink_to("/proc/self/mem")  # the kernel's own EIO to whoever reads it
+    assert begin()[1] == SafeMode()
+    assert told() == [("stack of the last crash cannot be read: it counts without", "Input/output error")]
+    run = json.loads((tmp_path / "state" / "runs-box.json").read_text())["runs"][0]
+    assert (run["end"], run["part"]) == ("crashed", "model:m")
+
+    last.unlink()
+    last.mkdir()
+    begin()
+    assert told() == [("stack of the last crash cannot be kept", "Is a directory")]
+    last.rmdir()
+    last.touch()
+    dump.unlink()
+    dump.mkdir()  # can neither be moved onto a file, nor be written as one
+    journal, _ = begin()
+    assert told() == [
+        ("stack of the last crash cannot be kept", "Not a directory"),
+        ("stack of a crash cannot be written: it would count without", "Is a directory"),
+    ]
+    journal.end("clean", reason="")
+
+
 def test_a_real_segfault_is_laid_at_the_door_of_its_thread(tmp_path):
     """A real process, a real signal: the journal of the next start names the thread."""
     code = f"""
