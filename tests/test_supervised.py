@@ -60,7 +60,7 @@ def test_ready_after_the_first_inference_fed_while_it_works_and_drained_at_the_e
         health = json.loads((tmp_path / "run" / "health.json").read_text())
         assert health["healthy"]
         assert manager.terminate() == 0
-        manager.wait_told("STOPPING=1")
+        manager.wait_told("STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000")
         listener.wait_for(is_status(state="offline", reason="SIGTERM"))
     results = [json.loads(heard.payload)["seq"] for heard in listener.heard if heard.topic.endswith("/results")]
     assert results == list(range(1, len(results) + 1)), "all that was seen arrived before the end"

@@ -25,7 +25,7 @@ def health(
 
     \b
     Example:
-      edgevision health --folder /run/edgevision
+      edgevision health --folder /run/edgevision          # of edgevision@line3: /run/edgevision-line3
     """
     import json
 

@@ -236,7 +236,10 @@ class SupervisionSection(_Section):
     probe_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] | None = None
     """What that process may have; without it 1024 MB and eight times the file."""
     stop_deadline_s: Annotated[float, Field(ge=1, le=600)] = 20.0
-    """What waits is delivered within this after SIGTERM; the rest is counted as dropped."""
+    """What waits is delivered within this after SIGTERM; the rest is counted as dropped.
+
+    systemd is asked for the time. A container's stop_grace_period must be 15 s longer: SIGKILL comes then, with no last word.
+    """
     safe_mode_after: Annotated[int, Field(ge=0, le=100)] = 3
     """After so many crashes in a row, the part that crashes is left out; 0 is never."""
 

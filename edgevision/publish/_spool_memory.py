@@ -28,6 +28,8 @@ WINDOW = 1000
 """Saved messages of a lane that are held in memory as well; more are read back when their turn comes."""
 _MANY_SETTLED = 256
 """Settled messages that are worth a transaction of their own at once."""
+_MANY_DONE = 64
+"""Done messages that are kept in memory, beside as many as wait, before they are sought out: so each costs little."""
 
 Place = Literal["waiting", "ready", "taken", "done"]
 
@@ -50,6 +52,10 @@ class Spooled:
     def size_bytes(self) -> int:
         """Bytes of topic and payload."""
         return len(self.message.payload) + len(self.message.topic)
+
+    def has_expired(self, now_ns: int) -> bool:
+        """Whether nobody wants it any more."""
+        return self.expires_mono_ns is not None and self.expires_mono_ns <= now_ns
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +97,7 @@ class SpoolMemory:
         self._lanes = tuple(Lane() for _ in LANES)
         self._unsaved: deque[Spooled] = deque()
         self._waiting: dict[int, deque[Spooled]] = {}
-        """What is only in memory, by priority; those that have gone on are taken out when they come to the front."""
+        """What is only in memory, by priority; those that have gone on leave at the front, or with `_forget_done`."""
         self._unsaved_count = self._unsaved_bytes = 0
         self._memory: dict[int, Spooled] = {}
         self._next_number = 1
@@ -173,13 +179,20 @@ class SpoolMemory:
                 return item
         if not self._released(now_ns) or (lane.behind and not self._hopeless(now_ns)):
             return None
-        for item in list(self._unsaved):
-            if item.place == "waiting" and item.lane == number and not self._expired(item, now_ns):
-                return item
-        return None
+        found, expired = None, []
+        for item in self._unsaved:
+            if item.place != "waiting" or item.lane != number:
+                continue
+            if not item.has_expired(now_ns):
+                found = item
+                break
+            expired.append(item)
+        for item in expired:  # afterwards: it takes them out of what was walked through
+            self._finish(item, "expired")
+        return found
 
     def _expired(self, item: Spooled, now_ns: int) -> bool:
-        if item.expires_mono_ns is None or item.expires_mono_ns > now_ns:
+        if not item.has_expired(now_ns):
             return False
         self._finish(item, "expired")
         return True
@@ -245,7 +258,15 @@ class SpoolMemory:
             while self._unsaved and self._unsaved[0].place == "done":
                 self._unsaved.popleft()
             self._prune()
+            # One that waits at the front, such as a state that nothing pushes out, would keep all that is done behind it.
+            if len(self._unsaved) > 2 * self._unsaved_count + _MANY_DONE:
+                self._forget_done()
             self._changed.notify_all()
+
+    def _forget_done(self) -> None:
+        self._unsaved = deque(item for item in self._unsaved if item.place != "done")
+        for priority, items in self._waiting.items():
+            self._waiting[priority] = deque(item for item in items if item.place == "waiting")
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self._drops[reason] += count

@@ -9,7 +9,6 @@ changes, or somebody asks for a whole start; a run that lasted GOOD_AFTER_S brea
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import json
 import logging
@@ -162,7 +161,11 @@ class CrashJournal:
         if last["boot"] != self._boot:
             last["end"] = "switched off"
             return
-        stack = self._dump.read_text(encoding="utf-8", errors="replace") if self._dump.is_file() else ""
+        try:
+            stack = self._dump.read_text(encoding="utf-8", errors="replace") if self._dump.is_file() else ""
+        except OSError as failure:
+            self._tell_dump("stack of the last crash cannot be read: it counts without", failure)
+            stack = ""
         last["end"], last["reason"] = "crashed", stack.partition("\n")[0]
         last["part"] = blame(stack, last["threads"]) or last["doing"] or None
         fields = {"began": last["began"], "part": last["part"] or "unknown", "reason": last["reason"] or "killed"}
@@ -171,11 +174,23 @@ class CrashJournal:
     def _watch_signals(self) -> None:
         if not self._usable:
             return
-        with contextlib.suppress(FileNotFoundError):  # the last run left none
+        try:
             self._dump.replace(self._dump.with_suffix(".last.txt"))
-        # Open as long as the process lives: a signal handler cannot open files.
-        self._stack = self._dump.open("w", encoding="utf-8")
+        except FileNotFoundError:
+            pass  # the last run left none
+        except OSError as failure:
+            self._tell_dump("stack of the last crash cannot be kept", failure)
+        try:
+            # Open as long as the process lives: a signal handler cannot open files.
+            self._stack = self._dump.open("w", encoding="utf-8")
+        except OSError as failure:
+            self._tell_dump("stack of a crash cannot be written: it would count without", failure)
+            return
         faulthandler.enable(self._stack)
+
+    def _tell_dump(self, what: str, failure: OSError) -> None:
+        """No stack only means that a crash may be laid at no door: no reason not to run."""
+        _log.warning(what, extra={"fields": {"file": str(self._dump), "reason": failure.strerror or str(failure)}})
 
     def _read(self) -> None:
         try:

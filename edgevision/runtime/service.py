@@ -192,7 +192,7 @@ class Service:
         limit_s = self._config.supervision.stop_deadline_s
         # Above the limit of the drain: each of the parts that are closed at the very end has a shortest time of its own.
         self._main.enter("the end", limit_s=limit_s + 10.0)
-        self._notifier.stopping()
+        self._notifier.stopping(limit_s)
         self._wind_down(reason, limit_s)
         if self._journal is not None:
             self._journal.end("clean", reason=reason)

@@ -16,6 +16,9 @@ from edgevision.environment import notify_socket, watchdog_interval_ns
 
 _log = logging.getLogger(__name__)
 
+STOP_MARGIN_S = 15.0
+"""Beyond its limit an end may take this: closing at the very end has times of its own, and so has telling what hangs."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Notifier:
@@ -42,9 +45,9 @@ class Notifier:
         """A reload begins; `ready` ends it. The time is what `Type=notify-reload` (systemd 253) tells reloads apart by."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={self.clock.monotonic_ns() // 1000}")
 
-    def stopping(self) -> None:
-        """The end begins."""
-        self._send("STOPPING=1")
+    def stopping(self, within_s: float) -> None:
+        """The end begins, and may take so long; where the unit's TimeoutStopSec= is longer, that stands (sd_notify(3))."""
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int((within_s + STOP_MARGIN_S) * 1e6)}")
 
     def alive(self) -> None:
         """Feed the watchdog."""

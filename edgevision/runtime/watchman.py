@@ -58,6 +58,7 @@ class Watchman:
         self._last_words = last_words
         self._leave = leave
         self._health = None if health_dir is None else health_dir / HEALTH_FILE
+        self._health_failed = False
         watchdog_ns = notifier.watchdog_ns
         # Half of systemd's interval, as sd_watchdog_enabled(3) recommends.
         self._interval_s = LOOK_EVERY_S if watchdog_ns is None else min(LOOK_EVERY_S, watchdog_ns / 2e9)
@@ -74,7 +75,10 @@ class Watchman:
         if self._thread.is_alive():
             self._thread.join(LAST_WORDS_S)
         if self._health is not None:
-            self._health.unlink(missing_ok=True)
+            try:
+                self._health.unlink(missing_ok=True)
+            except OSError as failure:
+                self._tell_health("health file cannot be removed; edgevision health takes it for old in time", failure)
 
     def _watch(self) -> None:
         while not self._clock.wait(self._stopping, self._interval_s):
@@ -120,9 +124,19 @@ class Watchman:
         }
         beside = self._health.with_suffix(".new")
         try:
+            self._health.parent.mkdir(parents=True, exist_ok=True)  # somebody may have swept /run
             beside.write_text(json.dumps(content), encoding="utf-8")
             beside.replace(self._health)
         except OSError as failure:
-            fields = {"file": str(self._health), "reason": failure.strerror or str(failure)}
-            _log.warning("health file cannot be written and is given up", extra={"fields": fields})
-            self._health = None
+            # A full /run, say, that has room again later: given up, the file would say for ever that nobody lives.
+            if not self._health_failed:
+                self._tell_health("health file cannot be written; it is tried again at every look", failure)
+            self._health_failed = True
+            return
+        if self._health_failed:
+            _log.info("health file is written again", extra={"fields": {"file": str(self._health)}})
+            self._health_failed = False
+
+    def _tell_health(self, what: str, failure: OSError) -> None:
+        fields = {"file": str(self._health), "reason": failure.strerror or str(failure)}
+        _log.warning(what, extra={"fields": fields})

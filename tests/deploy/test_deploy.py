@@ -13,6 +13,7 @@ from support_brokers import HOST, Listener, free_port, wait_until
 from support_daemon import ServiceManager
 
 import edgevision
+from edgevision.runtime.systemd import STOP_MARGIN_S
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
@@ -22,8 +23,9 @@ def openssl(*arguments, **more):
     return subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, text=True, **more)
 
 
-def certificates(folder, *arguments):
-    return subprocess.run([DEPLOY / "certificates", folder, *arguments], check=False, capture_output=True, text=True)
+def certificates(folder, *arguments, cwd=None):
+    command = [DEPLOY / "certificates", folder, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +227,23 @@ def test_certificates_are_made_once_and_keys_are_for_their_owner_only(secrets):
     assert len((secrets / "broker" / "passwords").read_text().splitlines()) == 3
 
 
+def test_a_dot_in_a_name_is_a_dot(tmp_path):
+    users = []
+    for name in ("line3xbox1", "line3.box1", "line3-box1"):  # the second's line is wanted though the first's is there
+        assert certificates(tmp_path, "device", name).returncode == 0
+        users.append(name)
+        lines = (tmp_path / "broker" / "passwords").read_text().splitlines()
+        assert [line.partition(":")[0] for line in lines] == users
+
+
+def test_a_star_in_a_name_is_a_star(tmp_path):
+    (tmp_path / "other.line3.example").touch()
+    done = certificates(tmp_path / "s", "broker", "broker.line3.example,*.line3.example", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = openssl("x509", "-in", tmp_path / "s" / "broker" / "broker.crt", "-noout", "-ext", "subjectAltName").stdout
+    assert "DNS:broker.line3.example, DNS:*.line3.example" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [((), "needs DIR"), (("frobnicate", "x"), "unknown job"), (("device", "a/b"), "must be letters")],
@@ -258,7 +277,10 @@ def test_compose_is_hardened_and_its_config_is_good(tmp_path, monkeypatch):
     from edgevision.errors import ConfigError
 
     document = documents.parse(text.replace("/etc/edgevision/secrets", str(tmp_path)), file="c", error=ConfigError)
-    assert configs.from_document(document, folder=tmp_path).device == "line3-box1"
+    config = configs.from_document(document, folder=tmp_path)
+    assert config.device == "line3-box1"
+    grace_s = float(compose["services"]["edgevision"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s >= config.supervision.stop_deadline_s + STOP_MARGIN_S, "SIGKILL would cut the drain off"
 
 
 @pytest.mark.parametrize("file", sorted((DEPLOY / "docker").glob("*.Dockerfile")), ids=lambda path: path.stem)

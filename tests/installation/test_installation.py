@@ -204,6 +204,17 @@ def test_the_template_is_the_unit_with_an_instance():
     assert keys("edgevision.service") == keys("edgevision@.service")
 
 
+def test_a_unit_that_stops_takes_no_instances_health_along():
+    """systemd removes a runtime folder with all it holds."""
+
+    def folder(name):
+        text = (shipped_dir("systemd") / name).read_text()
+        (found,) = re.findall(r"^RuntimeDirectory=(\S+)$", text, re.MULTILINE)
+        return Path(found.replace("%i", "line3"))
+
+    assert not folder("edgevision@.service").is_relative_to(folder("edgevision.service"))
+
+
 def test_health_is_what_the_watchman_wrote(command_line, tmp_path):
     from edgevision.clock import SYSTEM_CLOCK
     from edgevision.environment import kernel_boot_id

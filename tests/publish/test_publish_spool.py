@@ -161,6 +161,42 @@ def test_memory_is_bounded_while_the_disk_is_away_and_the_lowest_priority_goes_f
     keeper.close(0)
 
 
+def test_a_state_that_waits_at_the_front_keeps_nothing_of_what_was_given_up_behind_it(tmp_path):
+    (tmp_path / "spool.sqlite").mkdir()
+    spool, keeper, clock = keep(tmp_path)
+    keeper._once(closing=False)
+
+    def held():
+        return len(spool._unsaved) + sum(map(len, spool._waiting.values()))
+
+    spool.put(event(0, retain=True, priority=2))
+    for number in range(1, 20_001):
+        spool.put(event(number))
+    assert spool.stats.waiting == 1000
+    assert held() <= 2 * (2 * 1000 + 64)
+    items = take_all(spool)
+    assert values(items) == [0, *range(19_002, 20_001)], "the state, and the newest events, in order"
+    spool.put_back(items)
+    keeper.close(0)
+
+    # The same where they expire, as at a broker that is away, and have the state's priority.
+    spool, keeper, clock = keep(tmp_path)
+    keeper._once(closing=False)
+    spool.put(event(0, retain=True))
+    for _ in range(200):
+        for number in range(50):
+            spool.put(event(number, expires_s=1.0))
+        spool.put(event(50))
+        clock.now_ns += 2 * 10**9
+        found = spool.take(PRECIOUS)
+        assert values([found]) == [50]
+        spool.settle(found, None, late=False)
+    assert spool.stats.drops == {"expired": 200 * 50}
+    assert held() <= 2 * (2 * 51 + 64)
+    assert values(take_all(spool)) == [0]
+    keeper.close(0)
+
+
 class HungDisk(Journal):
     """A journal on a disk that takes nothing until it is told to."""
 

@@ -1,6 +1,7 @@
 """The parts of supervision, each with a clock, a folder and a kernel of its own."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -36,21 +37,21 @@ def test_systemd_is_told_in_its_own_words(systemd):
     notifier.status("online:\n2 of 3")
     notifier.status("online: 2 of 3")
     notifier.alive()
-    notifier.stopping()
+    notifier.stopping(600.0)
     told = [server.recv(1000).decode() for _ in range(5)]
     assert told == [
         "READY=1",
         "RELOADING=1\nMONOTONIC_USEC=5000",
         "STATUS=online: 2 of 3",
         "WATCHDOG=1",
-        "STOPPING=1",
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=615000000",
     ]
 
 
 def test_a_systemd_that_has_gone_is_said_once_and_no_more(tmp_path, caplog):
     notifier = Notifier(address=str(tmp_path / "nobody"))
     notifier.ready()
-    notifier.stopping()
+    notifier.stopping(20.0)
     assert [record.message for record in caplog.records] == ["systemd cannot be told"]
 
 
@@ -112,6 +113,29 @@ def test_the_watchman_feeds_while_all_is_well_then_tells_and_leaves(tmp_path, sy
     server.setblocking(False)
     with pytest.raises(BlockingIOError):
         server.recv(100)  # it is fed no more
+
+
+def test_a_health_file_that_cannot_be_written_is_tried_again_and_told_once(tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = tmp_path / "run" / "box"
+    clock = HandClock()
+    watchman = Watchman(Board(clock), notifier=Notifier(), clock=clock, last_words=lambda stuck: None, health_dir=run)
+    watchman.look()
+    assert (run / "health.json").is_file(), "the folder is made where it is missing"
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").touch()  # no folder can be made in a file
+    for _ in range(3):
+        watchman.look()
+    (tmp_path / "run").unlink()
+    for _ in range(3):
+        watchman.look()
+    assert json.loads((run / "health.json").read_text())["healthy"]
+    told = [record.message for record in caplog.records]
+    assert told == ["health file cannot be written; it is tried again at every look", "health file is written again"]
+    (run / "health.json").unlink()
+    (run / "health.json").mkdir()
+    watchman.stop()
+    assert "health file cannot be removed" in caplog.text
 
 
 class Kernel:
@@ -208,6 +232,40 @@ def test_a_journal_that_is_torn_begins_anew_and_one_that_cannot_be_written_is_no
     assert journal.begin("c") == SafeMode()
     journal.end("clean", reason="")
     assert "crashes will not be counted" in caplog.text
+
+
+def test_a_stack_that_the_disk_does_not_give_or_take_is_no_reason_not_to_run(begin, tmp_path, caplog):
+    dump, last = tmp_path / "state" / "crash-box.txt", tmp_path / "state" / "crash-box.last.txt"
+
+    def told():
+        found = [(record.message, record.fields["reason"]) for record in caplog.records if "stack" in record.message]
+        assert all(record.fields["file"] == str(dump) for record in caplog.records if "stack" in record.message)
+        caplog.clear()
+        return found
+
+    journal, _ = begin()
+    journal.doing("model:m")  # and the process is killed
+    dump.unlink()
+    dump.symlink_to("/proc/self/mem")  # the kernel's own EIO to whoever reads it
+    assert begin()[1] == SafeMode()
+    assert told() == [("stack of the last crash cannot be read: it counts without", "Input/output error")]
+    run = json.loads((tmp_path / "state" / "runs-box.json").read_text())["runs"][0]
+    assert (run["end"], run["part"]) == ("crashed", "model:m")
+
+    last.unlink()
+    last.mkdir()
+    begin()
+    assert told() == [("stack of the last crash cannot be kept", "Is a directory")]
+    last.rmdir()
+    last.touch()
+    dump.unlink()
+    dump.mkdir()  # can neither be moved onto a file, nor be written as one
+    journal, _ = begin()
+    assert told() == [
+        ("stack of the last crash cannot be kept", "Not a directory"),
+        ("stack of a crash cannot be written: it would count without", "Is a directory"),
+    ]
+    journal.end("clean", reason="")
 
 
 def test_a_real_segfault_is_laid_at_the_door_of_its_thread(tmp_path):
