@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import yaml
@@ -20,6 +21,10 @@ from edgevision.runtime.crashes import CrashJournal, SafeMode
 from edgevision.runtime.service import Reload, Service
 
 MODELS = {"m": {"model": "efficientnet-lite0"}}
+
+
+def is_live(topic, heard):
+    return heard.topic == topic and json.loads(heard.payload)["camera_state"] == "live"
 
 
 @pytest.fixture
@@ -99,9 +104,11 @@ def test_a_sink_that_cannot_be_opened_again_is_an_alarm_and_is_tried_until_it_is
     monkeypatch.setattr(device, "REPLACED_CLOSE_S", 0.2)
     held: list[JournalLock] = []
     release = JournalLock.release
-    monkeypatch.setattr(
-        JournalLock, "release", lambda lock: held.append(lock)
-    )  # the disk does not answer: the old sink does not end
+
+    def keep(lock):
+        held.append(lock)
+
+    monkeypatch.setattr(JournalLock, "release", keep)  # the disk does not answer: the old sink does not end
     (tmp_path / "broker").mkdir()
     with Mosquitto(mosquitto, tmp_path / "broker") as broker:
         before = make(MODELS, tmp_path, mqtt={"host": "127.0.0.1", "port": broker.port})
@@ -144,11 +151,8 @@ def test_a_new_broker_gets_every_state_and_what_happened_meanwhile_and_counts_go
             assert told["spool"]["saved"] >= first["sinks"]["mqtt"]["spool"]["saved"]
             for name in ("m-eye", "n-eye"):
                 # What the spool kept of the first broker's time comes before.
-                listener.wait_for(
-                    lambda heard, name=name: (
-                        heard.topic.endswith(f"{name}/status") and json.loads(heard.payload)["camera_state"] == "live"
-                    )
-                )
+                topic = f"edgevision/box/{name}/status"
+                listener.wait_for(partial(is_live, topic))
             sequences = [
                 json.loads(heard.payload)["frame"]["sequence"]
                 for heard in listener.wait_count(40)
