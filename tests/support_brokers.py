@@ -260,6 +260,8 @@ class Certificates:
         self._run(
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"),
             *("-subj", f"/CN=edgevision test {name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"),
+            # Python 3.13 wants of an authority what RFC 5280 does.
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
         return self._folder / f"{name}.pem"
 
@@ -270,7 +272,9 @@ class Certificates:
         new_key = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
         secret = ("-passout", f"pass:{passphrase}") if passphrase else ("-nodes",)
         self._run(*new_key, *secret, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (self._folder / f"{name}.ext").write_text(f"subjectAltName={names}\n")
+        (self._folder / f"{name}.ext").write_text(
+            f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        )
         (self._folder / f"{name}.index").write_text("")
         dates = ("-startdate", "20200101000000Z", "-enddate", "20200201000000Z") if expired else ("-days", "30")
         self._sign(name, dates)

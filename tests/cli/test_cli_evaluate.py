@@ -103,7 +103,13 @@ def test_yolox_on_coco(run, shared, tmp_path):
     (found,) = json.loads((tmp_path / "out").read_text())["models"]
     # Over all 158 pictures it is 0.287; the choice holds a picture of each rare class, and those are easy ones.
     assert found["figure"] == {"name": "AP", "value": pytest.approx(0.389, abs=0.005)}
-    assert found["thresholds"] == {"confidence": 0.01, "own_confidence": 0.3, "iou": 0.65, "max_detections": 100}
+    assert found["thresholds"] == {
+        "confidence": 0.01,
+        "own_confidence": 0.3,
+        "iou": 0.65,
+        "class_agnostic": False,
+        "max_detections": 100,
+    }
     assert len(found["result"]["classes"]) == 80
 
 
