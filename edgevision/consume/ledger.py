@@ -78,8 +78,12 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
-            self._open()
-            self._load()
+            try:
+                self._open()
+                self._load()
+            except BaseException:
+                self._db.close()
+                raise
         except OSError as error:
             raise StateError(
                 f"--state {path}: {error.strerror or error}: name a file in a folder of your own"
