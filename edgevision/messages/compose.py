@@ -10,28 +10,21 @@ from typing import Any, Literal
 
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.messages.contract import (
-    WILL_SEQ,
     Box,
-    CameraState,
     CameraStatusPayload,
-    CameraTelemetry,
     DeviceState,
     DeviceStatusPayload,
-    Envelope,
     EventPayload,
-    FrameRef,
     ImagePayload,
-    ModelRef,
     ModelStatus,
-    ProcessTelemetry,
     SegmentItem,
-    SinkTelemetry,
-    TelemetryPayload,
 )
 from edgevision.messages.delivery import PRIORITIES, Deliveries, Delivery
+from edgevision.messages.envelope import WILL_SEQ, CameraState, Envelope, FrameRef, ModelRef
 from edgevision.messages.jpeg import add_jpeg_comment
 from edgevision.messages.png import add_png_text
 from edgevision.messages.result import ResultWriter
+from edgevision.messages.telemetry import CameraTelemetry, ProcessTelemetry, SinkTelemetry, TelemetryPayload
 from edgevision.messages.times import timestamp
 from edgevision.types import Event, Frame, Message, Predictions, StageTimes
 

@@ -1,8 +1,7 @@
 """The message contract, version 1: topics and payloads. JSON Schemas and the AsyncAPI document are generated from here.
 
-Every JSON payload has the same envelope; a key that has no meaning for a message is null, never absent. `seq` counts up by
-one per topic within a boot, given when a message is made: whatever is dropped afterwards shows as a gap. Changing a field's
-meaning, or taking one away, is a new schema version.
+What every message has is in `envelope`, how the daemon is doing in `telemetry`. Changing a field's meaning, or taking one
+away, is a new schema version.
 """
 
 from __future__ import annotations
@@ -10,90 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-CameraState: TypeAlias = Literal[
-    "starting", "live", "late", "stalled", "frozen", "dark", "overexposed", "blurred", "failed", "off"
-]
-"""All states of version 1. A consumer treats every state but `live` as "cannot be trusted to see"."""
+from edgevision.messages.envelope import CameraState, Envelope, FrameRef, LatencyMs, ModelRef, Payload, Timestamp
+from edgevision.messages.telemetry import TelemetryPayload
+
 DeviceState: TypeAlias = Literal["starting", "online", "stopping", "offline"]
 Task: TypeAlias = Literal["classification", "detection", "segmentation", "embedding"]
-Timestamp = Annotated[
-    str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", json_schema_extra={"format": "date-time"})
-]
-Milliseconds = Annotated[float, Field(ge=0)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
 Box = tuple[float, float, float, float]
 Keypoint = tuple[float, float, Confidence]
 """x, y in pixels of the camera's picture, and how sure the model is that it shows there."""
 
-WILL_SEQ = 0
-"""The last will is lodged before anything is sent and spoken by the broker: it stands outside the count, which begins at 1."""
 
-
-class _Payload(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True, validate_by_name=True)
-
-
-class ModelRef(_Payload):
-    """Which model looked."""
-
-    name: str
-    version: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class FrameRef(_Payload):
-    """Which picture was looked at."""
-
-    width: Annotated[int, Field(ge=1)]
-    height: Annotated[int, Field(ge=1)]
-    sequence: Count
-    """Counts up by one per frame of this camera since the daemon started; a gap is a dropped frame."""
-    dropped: Count
-    """Frames of this camera that no model had time for, since the daemon started."""
-    origin: Annotated[str, Field(max_length=1024)] | None = None
-    """What the picture belongs to: the file's name in a watched folder, the id of the trigger that asked for it; null where
-    it is one of a stream. The same picture seen twice, after a crash, has the same one."""
-
-
-class LatencyMs(_Payload):
-    """Where this frame's time went, in milliseconds."""
-
-    waiting: Milliseconds
-    """From capture until a model took the frame up."""
-    preprocess: Milliseconds
-    inference: Milliseconds
-    decode: Milliseconds
-    events: Milliseconds
-    total: Milliseconds
-    """From capture until the message was made."""
-
-
-class Envelope(_Payload):
-    """What every JSON payload has."""
-
-    schema_: Annotated[str, Field(alias="schema")]
-    device: str
-    camera: str | None = None
-    boot_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-    """One start of the daemon."""
-    seq: Count
-    """Counts up by one per topic within a boot, from 1; a gap is a lost message. 0 is the last will."""
-    captured_at: Timestamp | None = None
-    """When the picture was taken (RFC 3339, UTC)."""
-    published_at: Timestamp
-    """When the message was made; for the last will, when it was lodged with the broker."""
-    camera_state: CameraState | None = None
-    model: ModelRef | None = None
-    frame: FrameRef | None = None
-    latency_ms: LatencyMs | None = None
-    historical: bool = False
-    """True where the message could not be sent when it was made: it tells of the past."""
-
-
-class RleMask(_Payload):
+class RleMask(Payload):
     """A mask as COCO's compressed run lengths: column by column, the lengths of runs of 0 and 1 by turns, from 0."""
 
     size: tuple[int, int]
@@ -102,7 +31,7 @@ class RleMask(_Payload):
     """As `pycocotools.mask.decode` reads it."""
 
 
-class DetectionItem(_Payload):
+class DetectionItem(Payload):
     """One object."""
 
     label: str
@@ -118,7 +47,7 @@ class DetectionItem(_Payload):
     """Where the model tells them: always as many for one model, in its order."""
 
 
-class ClassificationItem(_Payload):
+class ClassificationItem(Payload):
     """One class."""
 
     label: str
@@ -126,7 +55,7 @@ class ClassificationItem(_Payload):
     confidence: Confidence
 
 
-class SegmentItem(_Payload):
+class SegmentItem(Payload):
     """All pixels of one class."""
 
     label: str
@@ -143,7 +72,7 @@ class SegmentItem(_Payload):
     and even-odd (OpenCV's `fillPoly`) they are the mask, but for the corners that were left out to stay small."""
 
 
-class EmbeddingItem(_Payload):
+class EmbeddingItem(Payload):
     """A vector that stands for the whole picture."""
 
     size: Annotated[int, Field(ge=1)]
@@ -236,7 +165,7 @@ class CameraStatusPayload(Envelope):
     """Why, in words for a person."""
 
 
-class ExecutionStatus(_Payload):
+class ExecutionStatus(Payload):
     """Where a model's operators really run."""
 
     shares: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
@@ -278,105 +207,6 @@ class DeviceStatusPayload(Envelope):
     """Whether the wall clock behind every timestamp is set by somebody who knows; null where it cannot be told."""
     alarms: list[str] = []
     """What a person has to look at, in words; empty where all is well."""
-
-
-class StageSummary(_Payload):
-    """One stage's time over the telemetry's interval, in milliseconds."""
-
-    mean: Milliseconds
-    p50: Milliseconds
-    p99: Milliseconds
-    max: Milliseconds
-
-
-class TriggerTelemetry(_Payload):
-    """A triggered camera's messages that asked for a picture; counts since the camera was started."""
-
-    received: Count
-    served: Count
-    missed: Count
-    """They got no picture in time: parts that nobody looked at."""
-    delay_ms: StageSummary | None
-    """From a trigger's arrival to its picture, over the last interval; null where there was none."""
-
-
-class CameraTelemetry(_Payload):
-    """One camera's counts since the daemon started, and times over the last interval."""
-
-    state: CameraState
-    captured: Count
-    processed: Count
-    dropped: Count
-    """Frames that no model had time for."""
-    unreadable: Count
-    """Frames or pictures that the source could not decode."""
-    failed: Count
-    """Frames that the model failed on."""
-    restarts: Count
-    """How often the source was opened again."""
-    snapshots_dropped: Count
-    fps: Annotated[float, Field(ge=0)]
-    stages_ms: dict[str, StageSummary]
-    triggers: TriggerTelemetry | None = None
-    """Null where the camera is not triggered."""
-
-
-class SpoolTelemetry(_Payload):
-    """Durable messages of one sink that are kept on the disk; counts since the daemon started."""
-
-    state: Literal["journal", "memory"]
-    """`memory`: the disk fails or stalls, and a power cut would lose what waits."""
-    reason: str
-    recovered: Count
-    """Messages that an earlier run left behind."""
-    replayed: Count
-    """Late messages that the broker has acknowledged."""
-    saved: Count
-    unsaved: Count
-    """Handed over and not yet on the disk."""
-    waiting: Count
-    journal_bytes: Count
-    oldest_s: Annotated[float, Field(ge=0)]
-    """Age of the oldest message in the journal, in seconds; time in which the machine is off does not count."""
-    set_aside: Count
-    """Damaged journals."""
-    drops: dict[str, Count]
-    """Messages given up, by reason in words; they are in the sink's `dropped` as well."""
-
-
-class SinkTelemetry(_Payload):
-    """One sink's counts since the daemon started."""
-
-    sent: Count
-    dropped: Count
-    queued: Count
-    connected: bool
-    state: str
-    spool: SpoolTelemetry | None = None
-    """Of a sink that keeps durable messages on the disk."""
-
-
-class ProcessTelemetry(_Payload):
-    """The daemon itself."""
-
-    uptime_s: Annotated[float, Field(ge=0)]
-    cpu_percent: Annotated[float, Field(ge=0)]
-    """Of one core, over the last interval."""
-    rss_bytes: Count
-    threads: Count
-    open_files: Count
-
-
-class TelemetryPayload(Envelope):
-    """How the daemon is doing; sent every interval."""
-
-    schema_: Annotated[Literal["edgevision/telemetry/1"], Field(alias="schema")] = "edgevision/telemetry/1"
-    interval_s: Annotated[float, Field(ge=0)]
-    cameras: dict[str, CameraTelemetry]
-    sinks: dict[str, SinkTelemetry]
-    process: ProcessTelemetry
-    clock_synchronised: bool | None = None
-    """As in the device's status."""
 
 
 PAYLOADS: Mapping[str, type[Envelope]] = {

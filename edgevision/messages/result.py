@@ -12,15 +12,8 @@ import json
 from base64 import b64encode
 from collections.abc import Sequence
 
-from edgevision.messages.contract import (
-    CameraState,
-    ClassificationItem,
-    DetectionItem,
-    EmbeddingItem,
-    ModelRef,
-    ResultPayload,
-    SegmentItem,
-)
+from edgevision.messages.contract import ClassificationItem, DetectionItem, EmbeddingItem, ResultPayload, SegmentItem
+from edgevision.messages.envelope import CameraState, ModelRef
 from edgevision.messages.masks import mask_items
 from edgevision.messages.segments import segment_items
 from edgevision.messages.times import timestamp

@@ -16,12 +16,12 @@ from tflite_support import pictures, silu_network
 
 from edgevision.errors import EdgevisionError, ModelError, UsageError
 from edgevision.host.quantize.tflite import file as tflite_file
-from edgevision.host.quantize.tflite import graph as tflite_graph
 from edgevision.host.quantize.tflite import quantizer as tflite
 from edgevision.host.quantize.tflite import ranges as tflite_ranges
 from edgevision.host.quantize.tflite.bias import prepare_biases, rounded
 from edgevision.host.quantize.tflite.equalize import equalize
-from edgevision.host.quantize.tflite.graph import Graph, integer_share
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.operators import CONVOLUTIONS
 from edgevision.host.quantize.tflite.quantizer import (
     DYNAMIC,
     FLOAT16,
@@ -35,6 +35,7 @@ from edgevision.host.quantize.tflite.quantizer import (
 from edgevision.host.quantize.tflite.ranges import Range, measure
 from edgevision.host.quantize.tflite.runner import Runner
 from edgevision.host.quantize.tflite.sensitivity import layer_sqnr, worst_first
+from edgevision.host.quantize.tflite.share import integer_share
 from edgevision.inference import litert
 from edgevision.inference.base import BackendContext, ModelFile
 
@@ -131,7 +132,7 @@ def test_float16_weights_become_float32_first():
 def with_rounded_weights(content):
     graph = Graph(content, "net")
     for step in graph.operators():
-        if step.kind in tflite_graph.CONVOLUTIONS:
+        if step.kind in CONVOLUTIONS:
             graph.set_constant(step.weight, rounded(graph.constant(step.weight), step.channel_axis))
     return graph.to_bytes()
 

@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.tflite.graph import CONVOLUTIONS, Graph, Operator
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.operators import CONVOLUTIONS, Operator
 from edgevision.host.quantize.tflite.ranges import Range
 
 _WEIGHT_STEPS = 127

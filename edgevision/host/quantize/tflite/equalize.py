@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.tflite.graph import Graph, Operator
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.operators import Operator
 from edgevision.host.quantize.tflite.runner import Calibration, Runner, samples
 from edgevision.host.quantize.tflite.silu import Channels, Silu, carry, silu_layers
 

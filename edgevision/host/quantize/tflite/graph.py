@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import struct
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,27 +18,7 @@ from numpy.typing import NDArray
 
 from edgevision.errors import ModelError
 from edgevision.host.quantize.tflite.file import check, names, schema, tools
-
-CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
-"""Operators with weights, where a network spends its time; the second input is the weight, `_BIAS_INPUT` the bias."""
-
-_BIAS_INPUT = {"TRANSPOSE_CONV": 3}
-_CHANNEL_AXIS = {"DEPTHWISE_CONV_2D": 3}
-"""The weight's axis that counts output channels: 0 but here (TensorFlow Lite quantisation specification)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntegerShare:
-    """How much of a model runs on integers."""
-
-    integer: int
-    """Convolutions and fully connected layers with integer input, weight and output."""
-    convolutions: int
-    """All of them."""
-    operators: Mapping[str, int]
-    """Count by operator name, in the order of the schema's names."""
-    float_operators: Mapping[str, int]
-    """Count of the operators that read or make a float tensor, QUANTIZE and DEQUANTIZE included."""
+from edgevision.host.quantize.tflite.operators import CONVOLUTIONS, Operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,38 +32,6 @@ class TensorFacts:
     constant: bool
     scale: NDArray[np.float32] | None
     """(1,) or (channels,); None where the tensor is not quantised."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
-    """One step of the graph; tensors by index, -1 for an input that is left out."""
-
-    index: int
-    kind: str
-    """The schema's name, CONV_2D."""
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-    @property
-    def weight(self) -> int:
-        """Tensor index of a convolution's weight."""
-        return self.inputs[1]
-
-    @property
-    def bias(self) -> int:
-        """Tensor index of a convolution's bias; -1 where it has none."""
-        place = _BIAS_INPUT.get(self.kind, 2)
-        return self.inputs[place] if place < len(self.inputs) else -1
-
-    @property
-    def data(self) -> int:
-        """Tensor index of what a convolution reads."""
-        return self.inputs[2] if self.kind == "TRANSPOSE_CONV" else self.inputs[0]
-
-    @property
-    def channel_axis(self) -> int:
-        """The weight's axis of output channels."""
-        return _CHANNEL_AXIS.get(self.kind, 0)
 
 
 class Graph:
@@ -350,35 +297,6 @@ class Graph:
 def is_quantized(content: bytes, name: str = "model") -> bool:
     """Whether a file holds a quantised model already; errors as `Graph`."""
     return Graph(content, name).is_quantized()
-
-
-def integer_share(content: bytes, name: str = "model") -> IntegerShare:
-    """How many of a file's convolutions run on integers: read, weighed and written as INT8 or INT16.
-
-    A convolution with 8-bit weights and float input does not count: it computes in float, or quantises as it runs.
-
-    Raises:
-        ModelError: as `Graph`.
-    """
-    graph = Graph(content, name)
-    counts: Counter[str] = Counter()
-    floats: Counter[str] = Counter()
-    integer = total = 0
-    for operator in graph.operators():
-        counts[operator.kind] += 1
-        types = [graph.type_name(i) for i in (*operator.inputs, *operator.outputs) if i >= 0]
-        if any(kind.startswith("FLOAT") for kind in types):
-            floats[operator.kind] += 1
-        if operator.kind in CONVOLUTIONS:
-            total += 1
-            parts = {graph.type_name(i) for i in (operator.data, operator.weight, operator.outputs[0])}
-            integer += parts <= {"INT8", "UINT8", "INT16", "INT4"}
-    return IntegerShare(
-        integer=integer,
-        convolutions=total,
-        operators=dict(sorted(counts.items())),
-        float_operators=dict(sorted(floats.items())),
-    )
 
 
 def _indices(values: Iterable[int] | None) -> tuple[int, ...]:

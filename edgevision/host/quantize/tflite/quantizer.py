@@ -23,7 +23,8 @@ from edgevision.errors import ModelError, UsageError
 from edgevision.host.quantize.tflite.bias import prepare_biases
 from edgevision.host.quantize.tflite.equalize import equalize
 from edgevision.host.quantize.tflite.file import PACKAGE
-from edgevision.host.quantize.tflite.graph import Graph, Operator
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.operators import Operator
 from edgevision.host.quantize.tflite.ranges import Measured, Range, RangeMethod, measure
 from edgevision.host.quantize.tflite.runner import Calibration
 

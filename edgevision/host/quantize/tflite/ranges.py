@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.errors import ModelError
-from edgevision.host.quantize.tflite.graph import CONVOLUTIONS, Graph, Operator
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.operators import CONVOLUTIONS, Operator
 from edgevision.host.quantize.tflite.runner import Calibration, Runner, samples
 
 RangeMethod: TypeAlias = Literal["min_max", "percentile", "mse"]

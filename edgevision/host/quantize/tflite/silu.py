@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevision.host.quantize.tflite.graph import CONVOLUTIONS, Graph, Operator
+from edgevision.host.quantize.tflite.graph import Graph
+from edgevision.host.quantize.tflite.operators import CONVOLUTIONS, Operator
 
 _PASSING = frozenset({"PAD", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR"})
 """Operators that leave channels apart and commute with a positive factor."""

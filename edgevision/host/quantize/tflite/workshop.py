@@ -8,7 +8,6 @@ from dataclasses import asdict
 from edgevision.host.quantize.onnx.ranges import CalibrationInputs
 from edgevision.host.quantize.source import Source
 from edgevision.host.quantize.targets import Target
-from edgevision.host.quantize.tflite.graph import integer_share
 from edgevision.host.quantize.tflite.quantizer import (
     FLOAT16,
     FULL_INTEGER,
@@ -19,6 +18,7 @@ from edgevision.host.quantize.tflite.quantizer import (
     quantize_tflite,
 )
 from edgevision.host.quantize.tflite.sensitivity import layer_sqnr, worst_first
+from edgevision.host.quantize.tflite.share import integer_share
 from edgevision.host.quantize.workshop import GIVEN, Attempt, IntegerShare, Kind, LayerNoise
 
 _KINDS: dict[str, Kind] = {"static": "int8", "dynamic": "weights", "weight_only": "weights", "float16": "float16"}
