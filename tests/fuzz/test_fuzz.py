@@ -1,7 +1,7 @@
 """A few hundred spoiled files of each kind, the same ones every time; `benchmarks/fuzz.py --count 10000` is the long form.
 
-A runtime may crash on a spoiled model: then the prober, asked by this process, must refuse it in good order. What is ours may not
-crash: our own parsers, and what goes around the runtimes.
+A runtime may crash on a spoiled model: then the prober, asked by this process, must refuse it in good order. What is ours
+may not crash: our own parsers, and what goes around the runtimes.
 """
 
 import importlib
