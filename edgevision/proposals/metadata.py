@@ -29,8 +29,10 @@ _AXIS_LABELS, _VALUE_LABELS = 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ultralytics:
-    """What their exporter says of a network."""
+    """What their exporter says of a network; others write `names` too."""
 
+    theirs: bool
+    """Whether their exporter wrote it: it gives their name as the author, or YOLOv5's `stride` beside `names`."""
     task: str
     names: tuple[str, ...]
     size: tuple[int, int] | None
@@ -132,11 +134,13 @@ def _ultralytics(graph: Graph, files: dict[str, bytes]) -> Ultralytics | None:
     size = _literal(size) if isinstance(size, str) else size
     sides = [side for side in size if isinstance(side, int) and 0 < side <= 8192] if isinstance(size, list) else []
     stride = str(given.get("stride", ""))
+    stride_read = int(stride) if stride.isdigit() and len(stride) < 6 else None
     return Ultralytics(
+        theirs=given.get("author") == "Ultralytics" or stride_read is not None,
         task=str(given.get("task", "")),
         names=tuple(str(name) for name in names),
         size=(sides[1], sides[0]) if len(sides) == 2 else None,  # they write height, width
-        stride=int(stride) if stride.isdigit() and len(stride) < 6 else None,
+        stride=stride_read,
         description=str(given.get("description", ""))[:200],
         licence=str(given.get("license", ""))[:200],
         end_to_end=str(given.get("end2end", "")) == "True",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgevision.proposals.facts import Facts, Family, activation_line, only_output, option_line, role_line
+from edgevision.proposals.metadata import Ultralytics
 from edgevision.proposals.proposal import Line, Sureness
 from edgevision.types import TensorSpec
 
@@ -11,13 +12,12 @@ _MOST_NORMALISED = 4.0
 """Boxes from 0 to 1 may reach over the border, but not so far."""
 
 
-def ultralytics(facts: Facts) -> Family | None:  # noqa: PLR0911 - one for each kind of network
+def ultralytics(facts: Facts) -> Family | None:
     """What Ultralytics' exporter says of itself; the shape tells the generation."""
     notes = facts.notes.ultralytics
     if notes is None:
         return None
     said = f"the metadata says task {notes.task!r}"
-    classes = len(notes.names)
     if notes.task == "classify":
         only = only_output(facts)
         return None if only is None else Family(
@@ -31,14 +31,23 @@ def ultralytics(facts: Facts) -> Family | None:  # noqa: PLR0911 - one for each 
     only = only_output(facts)
     if notes.task not in ("detect", "") or only is None or len(only.shape) != 3:
         return None
+    return _ultralytics_detect(facts, notes, only, said)
+
+
+def _ultralytics_detect(facts: Facts, notes: Ultralytics, only: TensorSpec, said: str) -> Family | None:
+    classes = len(notes.names)
+    if not notes.end_to_end and only.shape[2] == 5 + classes:
+        cells = {3 * cells for cells in (facts.cells(8, 16, 32), facts.cells(8, 16, 32, 64)) if cells}
+        why = f"the metadata has {classes} names; [1, rows, 5 + names] is this head"
+        if only.shape[1] in cells:
+            return _yolo("yolov5", only, _CERTAIN, f"{why}, with three anchors for each cell", facts)
+        if not notes.task and (only.shape[1] == -1 or not cells):  # YOLOv5 writes no task
+            return _yolo("yolov5", only, _CERTAIN if notes.theirs and classes > 1 else _LIKELY, why, facts)
     if notes.end_to_end or (only.shape[2] == 6 and classes != 2):
-        return _yolo("yolov10", only, _CERTAIN, f"{said}, and rows of 6 are finished objects", facts)
+        sureness = _CERTAIN if notes.end_to_end or (notes.theirs and notes.task) else _LIKELY
+        return _yolo("yolov10", only, sureness, f"{said}, and rows of 6 are finished objects", facts)
     if only.shape[1] == 4 + classes:
         return _yolo("yolov8", only, _CERTAIN, f"{said} and {classes} names; [1, 4 + names, cells] is this head", facts)
-    if only.shape[2] == 5 + classes:
-        return _yolo(
-            "yolov5", only, _CERTAIN, f"the metadata has {classes} names; [1, rows, 5 + names] is this head", facts
-        )
     return None
 
 
@@ -115,8 +124,9 @@ def gfl(facts: Facts) -> Family | None:
 def yolo_by_shape(facts: Facts) -> Family | None:  # noqa: PLR0911 - one for each shape
     """One tensor of as many rows as there are cells; without an exporter's word."""
     only = only_output(facts)
-    if only is None or len(only.shape) != 3:
-        return None
+    notes = facts.notes.ultralytics
+    if only is None or len(only.shape) != 3 or (notes is not None and notes.theirs):
+        return None  # an exporter's word that `ultralytics` knows nothing for: RT-DETR, oriented boxes
     cells = facts.cells(8, 16, 32)
     if only.shape[2] == 6 and only.shape[1] in (100, 300):
         return _yolo("yolov10", only, _LIKELY, f"{only.shape[1]} rows of 6 numbers: finished objects", facts)

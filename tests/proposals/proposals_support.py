@@ -15,7 +15,7 @@ def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=No
 
     Args:
         path: where.
-        outputs: (name, kind, shape) each.
+        outputs: (name, kind, shape) each; a side that is a name is left open.
         picture: the input's shape.
         last: an operator that each float output ends in.
         extra: further inputs, (name, kind, shape) each.
@@ -31,8 +31,14 @@ def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=No
         source = "scaled"
     nodes.append(helper.make_node("ReduceMax", [source], ["most"], keepdims=0))
     for name, kind, shape in outputs:
-        constants.append(numpy_helper.from_array(np.zeros(shape, np.float32), f"{name} value"))
+        sides = [side if isinstance(side, int) else 1 for side in shape]
+        constants.append(numpy_helper.from_array(np.zeros(sides, np.float32), f"{name} value"))
         nodes.append(helper.make_node("Add", [f"{name} value", "most"], [f"{name} real"]))
+        if list(shape) != sides:
+            axis = next(number for number, side in enumerate(shape) if not isinstance(side, int))
+            constants.append(numpy_helper.from_array(np.array([True]), f"{name} kept"))
+            nodes[-1].output[0] = f"{name} all"
+            nodes.append(helper.make_node("Compress", [f"{name} all", f"{name} kept"], [f"{name} real"], axis=axis))
         if kind == "i" and last == "ArgMax":
             nodes.append(helper.make_node("ArgMax", [f"{name} wide"], [name], axis=1, keepdims=0))
             constants.append(numpy_helper.from_array(np.zeros((shape[0], 5, *shape[1:]), np.float32), f"{name} wide"))

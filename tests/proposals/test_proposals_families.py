@@ -170,3 +170,29 @@ def test_ultralytics_metadata_makes_all_certain(tmp_path, task, outputs, family,
     assert lines["input.std"] == ([255.0] * 3, CERTAIN)
     assert lines["licence"] == ("AGPL-3.0", CERTAIN)
     assert [line.key for line in proposal.unsure] == ([] if family in registry.available("decode") else ["family"])
+
+
+YOLOV5 = {"stride": "32", "names": "{0: 'scratch'}"}
+"""All that its export writes."""
+
+
+@pytest.mark.parametrize(
+    ("metadata", "picture", "shape", "family"),
+    [
+        (YOLOV5, (1, 3, 64, 96), (1, 378, 6), ("yolov5", CERTAIN)),
+        (YOLOV5, (1, 3, 64, 64), (1, 255, 6), ("yolov5", CERTAIN)),  # of four grids
+        (YOLOV5, (1, 3, "h", "w"), (1, "rows", 6), ("yolov5", LIKELY)),
+        (YOLOV5, (1, 3, 64, 96), (1, 300, 6), ("yolov10", LIKELY)),
+        ({**ULTRALYTICS, **YOLOV5}, (1, 3, 64, 96), (1, 300, 6), ("yolov10", CERTAIN)),
+        # As wide as YOLOv5's rows, but one for each cell.
+        ({"names": "{0: 'a', 1: 'b', 2: 'c'}"}, (1, 3, 64, 96), (1, 126, 8), ("yolox", LIKELY)),
+        ({"names": "{0: 'a', 1: 'b', 2: 'c'}"}, (1, 3, 64, 96), (1, 300, 6), ("yolov10", LIKELY)),  # whoever's names
+        # Two classes: RT-DETR's [1, 300, 4 + classes], or finished objects.
+        ({**ULTRALYTICS, "names": "{0: 'good', 1: 'bad'}"}, (1, 3, 64, 96), (1, 300, 6), (None, MISSING)),
+        # Oriented boxes have an angle more.
+        ({**ULTRALYTICS, "task": "obb"}, (1, 3, 64, 96), (1, 8, 126), (None, MISSING)),
+    ],
+)  # fmt: skip
+def test_rows_of_six_are_finished_objects_only_where_the_file_tells(tmp_path, metadata, picture, shape, family):
+    _, lines = proposed(make(tmp_path / "m.onnx", [("output0", "f", shape)], picture=picture, metadata=metadata))
+    assert lines["family"] == family
