@@ -35,14 +35,18 @@ class Convention:
     scaling: tuple[list[float], list[float]] | None
     """Mean and std; None is raw pixels."""
     sureness: Sureness = _LIKELY
+    exporter: bool = False
+    """Whether it is what Ultralytics' exporter always wants, which is certain where that wrote the file."""
 
 
 CONVENTIONS: Mapping[str, Convention] = {
     "ultralytics": Convention(
-        who="Ultralytics", color="RGB", resize="letterbox", options={"align": "center", "pad": 114}, scaling=_UNIT
+        who="Ultralytics", color="RGB", resize="letterbox", options={"align": "center", "pad": 114}, scaling=_UNIT,
+        exporter=True,
     ),
     "ultralytics_classify": Convention(
-        who="Ultralytics' classifiers", color="RGB", resize="center_crop", options={}, scaling=_UNIT
+        who="Ultralytics' classifiers", color="RGB", resize="center_crop", options={}, scaling=_UNIT,
+        exporter=True,
     ),
     "yolox": Convention(
         who="YOLOX", color="BGR", resize="letterbox", options={"align": "top_left", "pad": 114}, scaling=None
@@ -98,19 +102,24 @@ def _size(facts: Facts) -> Line:
     return _line("size", None, _MISSING, "the model leaves it open")
 
 
+def _sureness(facts: Facts, convention: Convention) -> Sureness:
+    """Names in the metadata are no sign: anybody writes them."""
+    notes = facts.notes.ultralytics
+    return _CERTAIN if convention.exporter and notes is not None and notes.theirs else convention.sureness
+
+
 def _color_and_fit(facts: Facts, convention: Convention | None) -> list[Line]:
-    exporter = facts.notes.ultralytics is not None
     note = facts.notes.inputs[0] if len(facts.notes.inputs) == 1 else None
     if note is not None and note.rgb:
         color = _line("color", "RGB", _CERTAIN, "the metadata says so")
     elif convention is None:
         color = _line("color", None, _MISSING, "nothing tells the order of the colours")
     else:
-        sureness = _CERTAIN if exporter else convention.sureness
+        sureness = _sureness(facts, convention)
         color = _line("color", convention.color, sureness, f"by the convention of {convention.who}")
     if convention is None:
         return [color, _line("resize", None, _MISSING, "nothing tells how a picture is fitted")]
-    sureness = _CERTAIN if exporter else convention.sureness
+    sureness = _sureness(facts, convention)
     lines = [color, _line("resize", convention.resize, sureness, f"by the convention of {convention.who}")]
     if convention.options:
         lines.append(_line("options", dict(convention.options), sureness, f"by the convention of {convention.who}"))
@@ -129,8 +138,7 @@ def _scaling(facts: Facts, spec: TensorSpec, convention: Convention | None) -> l
         return [_line("mean", None, _LIKELY, f"raw pixels: {inside}")]
     if convention is None:
         return [_line("mean", None, _MISSING, "nothing tells what the model does to a pixel first")]
-    exporter = facts.notes.ultralytics is not None
-    sureness = _CERTAIN if exporter else convention.sureness
+    sureness = _sureness(facts, convention)
     if convention.scaling is None:
         return [_line("mean", None, sureness, f"raw pixels, 0-255, by the convention of {convention.who}")]
     return _pair(*convention.scaling, sureness, f"by the convention of {convention.who}")
@@ -147,9 +155,8 @@ def _of_bytes(spec: TensorSpec, facts: Facts, convention: Convention | None) -> 
         return [_line("mean", None, _CERTAIN, f"{spec.dtype} without a scale takes pixels as they are")]
     scale, zero = float(spec.quantization.scale[0]), int(spec.quantization.zero_point[0])
     limits = np.iinfo(spec.dtype)
-    known = convention.scaling if convention is not None else None
-    if facts.notes.ultralytics is not None and known is not None:
-        return _pair(*known, _CERTAIN, "as Ultralytics do, before the byte")
+    if convention is not None and convention.scaling is not None and _sureness(facts, convention) == _CERTAIN:
+        return _pair(*convention.scaling, _CERTAIN, "as Ultralytics do, before the byte")
     # The byte b is pixel b - least: real = scale * (b - zero) = (pixel - (zero - least)) * scale.
     shift = zero - limits.min
     why = f"{spec.dtype} with scale {scale:.6g} and zero point {zero}: so the byte is the pixel"

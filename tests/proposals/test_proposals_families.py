@@ -196,3 +196,20 @@ YOLOV5 = {"stride": "32", "names": "{0: 'scratch'}"}
 def test_rows_of_six_are_finished_objects_only_where_the_file_tells(tmp_path, metadata, picture, shape, family):
     _, lines = proposed(make(tmp_path / "m.onnx", [("output0", "f", shape)], picture=picture, metadata=metadata))
     assert lines["family"] == family
+
+
+@pytest.mark.parametrize(
+    ("metadata", "outputs", "std"),
+    [
+        # Whoever writes the names beside his classifier says nothing of its pixels, nor does YOLOv5 of a plain one.
+        ({"names": "{0: 'good', 1: 'bad'}"}, [("scores", "f", (1, 2))], ([58.395, 57.12, 57.375], GUESS)),
+        (YOLOV5, [("scores", "f", (1, 2))], ([58.395, 57.12, 57.375], GUESS)),
+        ({"names": "{0: 'good', 1: 'bad'}"}, [("output0", "f", (1, 6, 84))], ([255.0] * 3, LIKELY)),
+        (YOLOV5, [("output0", "f", (1, 252, 6))], ([255.0] * 3, CERTAIN)),
+    ],
+)
+def test_pixels_are_certain_only_where_their_own_exporter_wrote_the_file(tmp_path, metadata, outputs, std):
+    _, lines = proposed(make(tmp_path / "m.onnx", outputs, last="Softmax", metadata=metadata))
+    assert lines["input.std"] == std
+    for key in ("input.mean", "input.color", "input.resize", "input.options"):
+        assert lines[key][1] == std[1]
