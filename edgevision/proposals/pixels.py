@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgevision.graphs import Tensor
 from edgevision.proposals.facts import Facts, Family
 from edgevision.proposals.proposal import Line, Sureness
 from edgevision.types import TensorSpec
@@ -15,6 +17,9 @@ from edgevision.types import TensorSpec
 _CERTAIN, _LIKELY, _GUESS, _MISSING = Sureness.CERTAIN, Sureness.LIKELY, Sureness.GUESS, Sureness.MISSING
 _IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 _UNIT = ([0.0, 0.0, 0.0], [255.0, 255.0, 255.0])
+_SCALING = {"Div", "Mul", "Sub", "Add", "DIV", "MUL", "SUB", "ADD", "BatchNormalization"}
+_MADE_SMALLER = 0.1
+"""What normalises pixels from 0 to 255 divides them by more than 10: by 255, 127.5, some 58."""
 _SAY = {
     "size": "--size WxH",
     "color": "--color RGB|BGR",
@@ -135,7 +140,7 @@ def _scaling(facts: Facts, spec: TensorSpec, convention: Convention | None) -> l
         return _of_bytes(spec, facts, convention)
     inside = _inside(facts)
     if inside:
-        return [_line("mean", None, _LIKELY, f"raw pixels: {inside}")]
+        return inside
     if convention is None:
         return [_line("mean", None, _MISSING, "nothing tells what the model does to a pixel first")]
     sureness = _sureness(facts, convention)
@@ -163,13 +168,48 @@ def _of_bytes(spec: TensorSpec, facts: Facts, convention: Convention | None) -> 
     return _pair([float(shift)], [round(1 / scale, 4)], _LIKELY, why)
 
 
-def _inside(facts: Facts) -> str:
-    """What the graph itself does to a pixel first, in words; empty where it does not scale it."""
-    scaling = {"Div", "Mul", "Sub", "Add", "DIV", "MUL", "SUB", "ADD", "BatchNormalization"}
-    found = []
+def _inside(facts: Facts) -> list[Line]:
+    """What the graph itself does to a pixel first; empty where it does not scale it.
+
+    Its steps together are pixel * scale + shift, which is 0 for the pixel -shift / scale. One above 1 is of 0 to 255. Pixels
+    from 0 to 1 are never made smaller, those from 0 to 255 nearly always are.
+    """
+    found: list[str] = []
+    scale, shift, read = np.ones(3), np.zeros(3), True
     for node in facts.first():
-        constants = [name for name in node.inputs if name in facts.graph.tensors and facts.graph.tensors[name].constant]
-        if node.op not in scaling or not constants:
+        constants = [facts.constant(name) for name in node.inputs]
+        if node.op not in _SCALING or not any(constants):
             break
         found.append(node.op)
-    return f"the file begins with {' and '.join(found)} by constants: it normalises itself" if found else ""
+        numbers = next((_numbers(constant) for constant in constants if constant), None)
+        op = node.op.title()
+        if numbers is None or len(constants) != 2 or (constants[0] and op in ("Sub", "Div")):
+            read = False
+        elif op in ("Sub", "Add"):
+            shift = shift - numbers if op == "Sub" else shift + numbers
+        else:
+            with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+                factor = numbers if op == "Mul" else 1 / numbers
+                scale, shift = scale * factor, shift * factor
+    begins = f"the file begins with {' and '.join(found)} by constants"
+    if not found or (read and (scale == 1).all() and (shift == 0).all()):
+        return []
+    if not read or not np.isfinite((scale, shift)).all() or (scale <= 0).any():
+        return [_line("mean", None, _GUESS, f"raw pixels: {begins} that cannot be read: it normalises itself")]
+    middle = -shift / scale
+    if (middle > 1).any() or (scale <= _MADE_SMALLER).all():
+        return [_line("mean", None, _LIKELY, f"raw pixels: {begins}: it normalises itself")]
+    if (scale >= 1).all() and (middle >= 0).all():
+        return _pair(*_UNIT, _LIKELY, f"{begins} that are for pixels from 0 to 1: it normalises itself")
+    return [_line("mean", None, _GUESS, f"raw pixels: {begins}, which are neither for 0 to 255 nor for 0 to 1")]
+
+
+def _numbers(constant: Tensor) -> NDArray[np.float64] | None:
+    """A real constant for each colour; None where it has another size or type, or lies where it is not read."""
+    if constant.dtype not in ("float16", "float32", "float64") or constant.content is None:
+        return None
+    dtype = np.dtype(constant.dtype).newbyteorder("<")
+    if constant.content.nbytes not in (dtype.itemsize, 3 * dtype.itemsize):
+        return None
+    numbers = np.frombuffer(constant.content, dtype).astype(np.float64)
+    return np.broadcast_to(numbers, (3,)) if np.isfinite(numbers).all() else None

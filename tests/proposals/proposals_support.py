@@ -10,7 +10,7 @@ from edgevision.proposals import Sureness, Told
 KINDS = {"f": TensorProto.FLOAT, "i": TensorProto.INT64}
 
 
-def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=None, metadata=None, producer=""):
+def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=(), metadata=None, producer=""):
     """A file with one picture and constant outputs that hang on it.
 
     Args:
@@ -19,16 +19,21 @@ def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=No
         picture: the input's shape.
         last: an operator that each float output ends in.
         extra: further inputs, (name, kind, shape) each.
-        first: an operator with a constant that the picture goes through first.
+        first: operators that the picture goes through first, (name, its constant) each; a TensorProto
+            comes from a node `Constant`.
         metadata: metadata_props.
         producer: its name.
     """
     nodes, constants = [], []
     source = "images"
-    if first is not None:
-        constants.append(numpy_helper.from_array(np.array([255], np.float32), "first"))
-        nodes.append(helper.make_node(first, ["images", "first"], ["scaled"]))
-        source = "scaled"
+    for number, (op, constant) in enumerate(first):
+        if isinstance(constant, TensorProto):
+            nodes.append(helper.make_node("Constant", [], [f"first {number}"], value=constant))
+        else:
+            array = np.array(constant, np.float32).reshape(-1, 1, 1)
+            constants.append(numpy_helper.from_array(array, f"first {number}"))
+        nodes.append(helper.make_node(op, [source, f"first {number}"], [f"scaled {number}"]))
+        source = f"scaled {number}"
     nodes.append(helper.make_node("ReduceMax", [source], ["most"], keepdims=0))
     for name, kind, shape in outputs:
         sides = [side if isinstance(side, int) else 1 for side in shape]

@@ -1,9 +1,11 @@
 """What is proposed for the files of real exporters, by their names and shapes; and that nothing is proposed without a sign."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
+from onnx import TensorProto, helper, numpy_helper
 from proposals_support import CERTAIN, GUESS, LIKELY, MISSING, SAID, make, proposed
 
 from edgevision import registry
@@ -79,11 +81,36 @@ def test_an_argmax_over_a_map_is_certain(tmp_path):
     assert lines["activation"] == ("none", CERTAIN)
 
 
-def test_a_graph_that_scales_by_itself_takes_raw_pixels(tmp_path):
-    proposal, lines = proposed(make(tmp_path / "m.onnx", [("scores", "f", (1, 1000))], first="Div"))
-    assert lines["input.mean"] == (None, LIKELY)
-    assert "input.std" not in lines
-    assert "begins with Div by constants" in proposal.text()
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+UNREAD = helper.make_tensor("", TensorProto.FLOAT, [1], [255.0])  # a number in a field of its own
+
+
+@pytest.mark.parametrize(
+    ("first", "mean", "words"),
+    [
+        ([("Div", 255)], (None, LIKELY), "begins with Div by constants"),
+        ([("Div", 255), ("Sub", MEAN), ("Div", STD)], (None, LIKELY), "begins with Div and Sub and Div by constants"),
+        ([("Sub", 127.5), ("Mul", 1 / 127.5)], (None, LIKELY), "raw pixels"),
+        ([("Div", numpy_helper.from_array(np.array([127.5], np.float32))), ("Sub", 1)], (None, LIKELY), "raw pixels"),
+        ([("Sub", [104, 117, 123])], (None, LIKELY), "raw pixels"),
+        # torchvision's Normalize in front of the network; and pixels from 0 to 1 made larger first.
+        ([("Sub", MEAN), ("Div", STD)], ([0.0] * 3, LIKELY), "begins with Sub and Div by constants that are for pixels from 0"),
+        ([("Mul", 2), ("Sub", 1)], ([0.0] * 3, LIKELY), "for pixels from 0 to 1"),
+        ([("Mul", 255), ("Sub", 127.5), ("Div", 127.5)], ([0.0] * 3, LIKELY), "for pixels from 0 to 1"),
+        # torchvision's `transform_input` of pixels that were normalised before.
+        ([("Mul", 0.458), ("Add", -0.03)], (None, GUESS), "neither for 0 to 255 nor for 0 to 1"),
+        ([("Div", 0)], (None, GUESS), "cannot be read"),
+        ([("Div", UNREAD)], (None, GUESS), "cannot be read"),
+        ([("Add", 0), ("Mul", 1)], ([123.675, 116.28, 103.53], GUESS), "by the convention of most classifiers"),
+    ],
+)  # fmt: skip
+def test_a_graph_that_scales_by_itself_takes_the_pixels_that_its_constants_are_for(tmp_path, first, mean, words):
+    proposal, lines = proposed(make(tmp_path / "m.onnx", [("scores", "f", (1, 1000))], first=first))
+    assert lines["input.mean"] == mean
+    assert lines.get("input.std", (None, mean[1]))[1] == mean[1]
+    if mean[1] == LIKELY and mean[0]:
+        assert lines["input.std"] == ([255.0] * 3, LIKELY)
+    assert words in proposal.text()
 
 
 @pytest.mark.parametrize(

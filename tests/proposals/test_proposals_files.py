@@ -13,6 +13,7 @@ from proposals_support import CERTAIN, LIKELY, MISSING, make, proposed
 from edgevision import graphs, model_store
 from edgevision.errors import ModelError
 from edgevision.proposals import Told, metadata, propose
+from edgevision.proposals.facts import Facts
 from edgevision.types import TensorSpec
 
 SSD = "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
@@ -88,6 +89,19 @@ def test_files_of_the_field(shared, name):
     assert lines["family"][0] == family
     assert lines["family"][1] in (sureness, MISSING)  # missing where this installation has no such decoder
     assert {key: lines[key] for key in more} == more
+
+
+def test_a_constant_behind_other_operators(shared):
+    """A float16 file's weights are made float32 first."""
+    name = "yolox_nano_float16.tflite"
+    graph = graphs.read((shared / "models" / name).read_bytes(), name)
+    facts = Facts(graph=graph, notes=metadata.Notes(), inputs=(), outputs=())
+    conv = next(node for node in graph.nodes if node.op == "CONV_2D")
+    weights = facts.constant(conv.inputs[1])
+    assert weights is not None
+    assert (weights.dtype, weights.constant) == ("float16", True)
+    assert facts.constant(conv.inputs[0]) is None
+    assert facts.constant("nowhere") is None
 
 
 def test_a_file_that_the_runtime_refuses(shared):
