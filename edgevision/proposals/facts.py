@@ -12,7 +12,7 @@ from edgevision.proposals.proposal import Line, Sureness
 from edgevision.types import TensorSpec
 
 _PASSING = {"Reshape", "Flatten", "Squeeze", "Identity", "Cast", "Transpose", "RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE",
-    "QuantizeLinear", "DequantizeLinear", "CAST", "TRANSPOSE"}  # fmt: skip
+    "QuantizeLinear", "DequantizeLinear", "CAST", "TRANSPOSE", "Convert"}  # fmt: skip
 """Operators that leave numbers as they are."""
 
 

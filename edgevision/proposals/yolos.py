@@ -147,6 +147,9 @@ def yolo_by_shape(facts: Facts) -> Family | None:  # noqa: PLR0911 - one for eac
     decoded = {"Exp", "EXP"} & facts.graph.operators.keys()
     if decoded:
         return None
+    if not _bare(facts, only.name):
+        why = f"{cells} rows, the cells of strides 8, 16, 32, of 5 + classes, boxes decoded as YOLOv6's are"
+        return _yolo("yolov5", only, _LIKELY, why, facts)
     focus = len(facts.first()) > 0 and facts.first()[0].op in ("Slice", "STRIDED_SLICE")
     return Family(
         name="yolox", task="detection", sureness=_LIKELY,
@@ -155,3 +158,20 @@ def yolo_by_shape(facts: Facts) -> Family | None:  # noqa: PLR0911 - one for eac
         outputs=(role_line("predictions", only, _CERTAIN, "the one output"),),
         activation=activation_line("none", _LIKELY, "YOLOX is exported with scores after their sigmoid"), confidence=0.3,
     )  # fmt: skip
+
+
+def _bare(facts: Facts, tensor: str) -> bool:
+    """Whether boxes come from a convolution as they are: they stand first in what is put together."""
+    maker = facts.maker(tensor)
+    for _ in range(4):  # the grids, and in each the box beside its scores
+        if maker is None or maker.op not in ("Concat", "CONCATENATION") or not maker.inputs:
+            break
+        maker = facts.maker(maker.inputs[0])
+    if (
+        maker is not None
+        and maker.op == "Add"
+        and len(maker.inputs) == 2
+        and facts.constant(maker.inputs[1]) is not None
+    ):
+        maker = facts.maker(maker.inputs[0])  # OpenVINO's bias
+    return maker is not None and maker.op in ("Conv", "CONV_2D", "Convolution")

@@ -67,6 +67,49 @@ def make(path, outputs, *, picture=(1, 3, 64, 64), last=None, extra=(), first=()
     return path
 
 
+def make_grids(path, *, decoded):
+    """A file of three grids with one row for each cell: box, objectness, 2 classes; boxes are a convolution's, or decoded."""
+    nodes, constants, rows = [], [], []
+
+    def node(op, inputs, name, **attributes):
+        nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        return name
+
+    def constant(name, array):
+        constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    for stride in (8, 16, 32):
+        cells = (64 // stride) ** 2
+        parts = []
+        for part, channels in (("box", 4), ("object", 1), ("class", 2)):
+            weights = constant(f"{part} weights {stride}", np.zeros((channels, 3, stride, stride), np.float32))
+            bias = constant(f"{part} bias {stride}", np.ones(channels, np.float32))
+            out = node("Conv", ["images", weights, bias], f"{part} map {stride}", strides=[stride, stride])
+            parts.append(out if part == "box" else node("Sigmoid", [out], f"{part} ready {stride}"))
+        if decoded:  # distances to the sides of a cell: where the box lies, and how wide it is
+            halves = [f"left {stride}", f"right {stride}"]
+            nodes.append(helper.make_node("Split", [parts[0]], halves, axis=1))
+            centre = node("Sub", [halves[1], halves[0]], f"centre {stride}")
+            wide = node("Add", [halves[1], halves[0]], f"wide {stride}")
+            both = node("Concat", [centre, wide], f"both {stride}", axis=1)
+            parts[0] = node(
+                "Mul", [both, constant(f"stride {stride}", np.array([stride], np.float32))], f"boxes {stride}"
+            )
+        together = node("Concat", parts, f"together {stride}", axis=1)
+        shape = constant(f"shape {stride}", np.array([1, 7, cells], np.int64))
+        rows.append(node("Reshape", [together, shape], f"rows {stride}"))
+    node("Transpose", [node("Concat", rows, "all", axis=2)], "output", perm=[0, 2, 1])
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("images", TensorProto.FLOAT, (1, 3, 64, 64))],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, (1, 84, 7))], constants,
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(made)
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
 def proposed(file, **told):
     """The proposal, and its lines by key: (value, how sure)."""
     suggested = assembly.suggest(file, told=Told(**told))

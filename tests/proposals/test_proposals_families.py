@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper
-from proposals_support import CERTAIN, GUESS, LIKELY, MISSING, SAID, make, proposed
+from proposals_support import CERTAIN, GUESS, LIKELY, MISSING, SAID, make, make_grids, proposed
 
 from edgevision import registry
 
@@ -23,7 +23,7 @@ CELLS = 64 + 16 + 4
          [("orig_target_sizes", "i", (1, 2))], ("detr", CERTAIN), {"boxes": "boxes", "classes": "labels", "scores": "scores"}),
         ([("6570", "f", (8, 4)), ("6571", "i", (8,)), ("6572", "f", (8,))], (), ("faster_rcnn", LIKELY),
          {"boxes": "6570", "classes": "6571", "scores": "6572"}),
-        ([("output", "f", (1, CELLS, 12))], (), ("yolox", LIKELY), {"predictions": "output"}),
+        ([("output", "f", (1, CELLS, 12))], (), ("yolov5", LIKELY), {"predictions": "output"}),
         ([("out", "f", (1, 21, 64, 64)), ("aux", "f", (1, 21, 64, 64))], (), ("semantic", LIKELY), {"scores": "out"}),
         ([("map", "f", (1, 16, 16, 5))], (), ("semantic", LIKELY), {"scores": "map"}),
         ([("logits", "f", (1, 1000))], (), ("classifier", LIKELY), {"scores": "logits"}),
@@ -212,7 +212,7 @@ YOLOV5 = {"stride": "32", "names": "{0: 'scratch'}"}
         (YOLOV5, (1, 3, 64, 96), (1, 300, 6), ("yolov10", LIKELY)),
         ({**ULTRALYTICS, **YOLOV5}, (1, 3, 64, 96), (1, 300, 6), ("yolov10", CERTAIN)),
         # As wide as YOLOv5's rows, but one for each cell.
-        ({"names": "{0: 'a', 1: 'b', 2: 'c'}"}, (1, 3, 64, 96), (1, 126, 8), ("yolox", LIKELY)),
+        ({"names": "{0: 'a', 1: 'b', 2: 'c'}"}, (1, 3, 64, 96), (1, 126, 8), ("yolov5", LIKELY)),
         ({"names": "{0: 'a', 1: 'b', 2: 'c'}"}, (1, 3, 64, 96), (1, 300, 6), ("yolov10", LIKELY)),  # whoever's names
         # Two classes: RT-DETR's [1, 300, 4 + classes], or finished objects.
         ({**ULTRALYTICS, "names": "{0: 'good', 1: 'bad'}"}, (1, 3, 64, 96), (1, 300, 6), (None, MISSING)),
@@ -240,3 +240,21 @@ def test_pixels_are_certain_only_where_their_own_exporter_wrote_the_file(tmp_pat
     assert lines["input.std"] == std
     for key in ("input.mean", "input.color", "input.resize", "input.options"):
         assert lines[key][1] == std[1]
+
+
+@pytest.mark.parametrize(
+    ("decoded", "family", "color"), [(False, "yolox", "BGR"), (True, "yolov5", "RGB")], ids=["yolox", "yolov6"]
+)
+def test_rows_are_yolox_s_only_where_boxes_are_seen_to_be_bare(tmp_path, decoded, family, color):
+    _, lines = proposed(make_grids(tmp_path / "m.onnx", decoded=decoded))
+    assert lines["family"] == (family, LIKELY)
+    assert lines["input.color"] == (color, LIKELY)
+
+
+def test_bare_boxes_are_seen_in_openvino_s_format_too(tmp_path):
+    """Its converter takes a convolution's bias out, and makes constants smaller."""
+    openvino = pytest.importorskip("openvino")
+    file = make_grids(tmp_path / "m.onnx", decoded=False)
+    openvino.save_model(openvino.convert_model(file), tmp_path / "m.xml")
+    _, lines = proposed(tmp_path / "m.xml")
+    assert lines["family"] == ("yolox", LIKELY)
