@@ -41,6 +41,9 @@ class Ultralytics:
     description: str
     licence: str
     end_to_end: bool
+    """Whether it gives finished objects."""
+    keypoints: tuple[int, int] | None
+    """How many keypoints an object has, and how many numbers each of them: 2 or 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +147,15 @@ def _ultralytics(graph: Graph, files: dict[str, bytes]) -> Ultralytics | None:
         description=str(given.get("description", ""))[:200],
         licence=str(given.get("license", ""))[:200],
         end_to_end=str(given.get("end2end", "")) == "True",
+        keypoints=_keypoints(given.get("kpt_shape")),
     )
+
+
+def _keypoints(told: Any) -> tuple[int, int] | None:
+    shape = _literal(told) if isinstance(told, str) else told
+    if not isinstance(shape, list | tuple) or len(shape) != 2 or not all(type(number) is int for number in shape):
+        return None
+    return (shape[0], shape[1]) if 1 <= shape[0] <= 1000 and shape[1] in (2, 3) else None
 
 
 def _literal(text: str) -> Any:

@@ -27,7 +27,7 @@ def ultralytics(facts: Facts) -> Family | None:
             kind="ultralytics_classify",
         )  # fmt: skip
     if notes.task in ("segment", "pose"):
-        return _ultralytics_more(facts, notes.task, said)
+        return _ultralytics_more(facts, notes, said)
     only = only_output(facts)
     if notes.task not in ("detect", "") or only is None or len(only.shape) != 3:
         return None
@@ -43,7 +43,7 @@ def _ultralytics_detect(facts: Facts, notes: Ultralytics, only: TensorSpec, said
             return _yolo("yolov5", only, _CERTAIN, f"{why}, with three anchors for each cell", facts)
         if not notes.task and (only.shape[1] == -1 or not cells):  # YOLOv5 writes no task
             return _yolo("yolov5", only, _CERTAIN if notes.theirs and classes > 1 else _LIKELY, why, facts)
-    if notes.end_to_end or (only.shape[2] == 6 and classes != 2):
+    if (notes.end_to_end and only.shape[2] in (6, -1)) or (only.shape[2] == 6 and classes != 2):
         sureness = _CERTAIN if notes.end_to_end or (notes.theirs and notes.task) else _LIKELY
         return _yolo("yolov10", only, sureness, f"{said}, and rows of 6 are finished objects", facts)
     if only.shape[1] == 4 + classes:
@@ -51,20 +51,38 @@ def _ultralytics_detect(facts: Facts, notes: Ultralytics, only: TensorSpec, said
     return None
 
 
-def _ultralytics_more(facts: Facts, task: str, said: str) -> Family | None:
+def _ultralytics_more(facts: Facts, notes: Ultralytics, said: str) -> Family | None:
+    """Masks or keypoints: behind each box stand numbers for them, as many as maps, or as the metadata says."""
+    segment = notes.task == "segment"
     maps = [spec for spec in facts.outputs if len(spec.shape) == 4]
     rows = [spec for spec in facts.outputs if len(spec.shape) == 3]
-    if len(rows) != 1 or len(maps) != (task == "segment"):
+    if len(rows) != 1 or len(maps) != segment:
         return None
     roles = [role_line("predictions", rows[0], _CERTAIN, "the one output of three axes")]
     roles += [role_line("prototypes", spec, _CERTAIN, "the one output of four axes") for spec in maps]
     options = list(_normalised(facts))
-    if maps and facts.graph.format == "tflite":
-        options.append(
-            option_line("prototypes_layout", "channels_last", _CERTAIN, ".tflite maps have their channels last")
-        )
+    if segment:
+        last = facts.graph.format == "tflite"
+        extra = maps[0].shape[3 if last else 1]
+        why = ".tflite maps have their channels last"
+        options += [option_line("prototypes_layout", "channels_last", _CERTAIN, why)] if last else []
+    else:
+        keypoints, values = notes.keypoints or (17, 3)
+        extra = keypoints * values
+        sureness, why = _CERTAIN, f"the metadata says kpt_shape [{keypoints}, {values}]"
+        if notes.keypoints is None:
+            sureness, why = _LIKELY, "as many as COCO's people have; the metadata does not say"
+        options += [option_line("keypoints", keypoints, sureness, why),
+                    option_line("keypoint_values", values, sureness, why)]  # fmt: skip
+    first, width = 4 + len(notes.names) + extra, 6 + extra
+    if notes.end_to_end and rows[0].shape[2] in (width, -1):
+        options.append(option_line("end_to_end", True, _CERTAIN, "the metadata says end2end"))
+    elif rows[0].shape[1] != first:
+        if rows[0].shape[2] != width:
+            return None
+        options.append(option_line("end_to_end", True, _CERTAIN, f"rows of 6 + {extra} are finished objects"))
     return Family(
-        name="yolov8_seg" if task == "segment" else "yolov8_pose", task="detection", sureness=_CERTAIN, why=said,
+        name="yolov8_seg" if segment else "yolov8_pose", task="detection", sureness=_CERTAIN, why=said,
         outputs=tuple(roles), decoder=tuple(options), activation=activation_line("none", _CERTAIN, "scores have their sigmoid"),
         confidence=0.25, kind="ultralytics",
     )  # fmt: skip

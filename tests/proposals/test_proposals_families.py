@@ -168,7 +168,7 @@ def test_no_picture(tmp_path):
 
 ULTRALYTICS = {
     "author": "Ultralytics", "task": "detect", "imgsz": "[64, 96]", "stride": "32", "license": "AGPL-3.0",
-    "description": "Ultralytics YOLO11n", "names": "{0: 'bolt', 1: \"nut's\", 2: 'washer'}",
+    "description": "Ultralytics YOLO11n", "kpt_shape": "[17, 3]", "names": "{0: 'bolt', 1: \"nut's\", 2: 'washer'}",
 }  # fmt: skip
 
 
@@ -180,7 +180,7 @@ ULTRALYTICS = {
         ("detect", [("output0", "f", (1, 378, 8))], "yolov5", {"predictions": "output0"}),
         ("segment", [("output0", "f", (1, 39, 126)), ("output1", "f", (1, 32, 16, 24))], "yolov8_seg",
          {"predictions": "output0", "prototypes": "output1"}),
-        ("pose", [("output0", "f", (1, 56, 126))], "yolov8_pose", {"predictions": "output0"}),
+        ("pose", [("output0", "f", (1, 58, 126))], "yolov8_pose", {"predictions": "output0"}),
         ("classify", [("output0", "f", (1, 3))], "classifier", {"scores": "output0"}),
     ],
 )  # fmt: skip
@@ -258,3 +258,52 @@ def test_bare_boxes_are_seen_in_openvino_s_format_too(tmp_path):
     openvino.save_model(openvino.convert_model(file), tmp_path / "m.xml")
     _, lines = proposed(tmp_path / "m.xml")
     assert lines["family"] == ("yolox", LIKELY)
+
+
+POSE = {**ULTRALYTICS, "task": "pose", "names": "{0: 'person'}"}
+SEGMENT = {**ULTRALYTICS, "task": "segment"}
+MAPS = ("output1", "f", (1, 32, 16, 24))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "outputs", "options"),
+    [
+        ({**POSE, "kpt_shape": "[5, 3]"}, [("output0", "f", (1, 20, 126))], {"keypoints": 5, "keypoint_values": 3}),
+        ({**POSE, "kpt_shape": "[4, 2]"}, [("output0", "f", (1, 13, 126))], {"keypoints": 4, "keypoint_values": 2}),
+        ({**POSE, "end2end": "True"}, [("output0", "f", (1, 300, 57))],
+         {"keypoints": 17, "keypoint_values": 3, "end_to_end": True}),
+        # Of an exporter that does not say it: the rows are too wide for anything else.
+        ({**POSE, "kpt_shape": "(5, 3)"}, [("output0", "f", (1, 300, 21))],
+         {"keypoints": 5, "keypoint_values": 3, "end_to_end": True}),
+        ({**SEGMENT, "end2end": "True"}, [("output0", "f", (1, 300, 38)), MAPS], {"end_to_end": True}),
+        (SEGMENT, [("output0", "f", (1, 300, 38)), MAPS], {"end_to_end": True}),
+        (SEGMENT, [("output0", "f", (1, 39, 126)), MAPS], {}),
+    ],
+)  # fmt: skip
+def test_what_is_proposed_of_masks_and_keypoints_works(tmp_path, command_line, shared, metadata, outputs, options):
+    file = make(tmp_path / "m.onnx", outputs, picture=(1, 3, 64, 96), metadata=metadata)
+    proposal, lines = proposed(file)
+    assert proposal.unsure == ()
+    found = {key.partition(".")[2]: line for key, line in lines.items() if key.startswith("decoder.")}
+    assert found == {key: (value, CERTAIN) for key, value in options.items()}
+    done = command_line("models", "add", file)
+    assert done.returncode == 0, done.stderr
+    done = command_line("predict", "m", shared / "images" / "cat.bmp")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("metadata", "shape", "family"),
+    [
+        ({**POSE, "kpt_shape": "[5, 3]"}, (1, 56, 126), (None, MISSING)),
+        ({**POSE, "kpt_shape": "[0, 3]"}, (1, 20, 126), (None, MISSING)),
+        ({**POSE, "kpt_shape": "[5, 4]"}, (1, 25, 126), (None, MISSING)),
+        ({**POSE, "kpt_shape": "[1.5, True]"}, (1, 56, 126), ("yolov8_pose", CERTAIN)),
+        ({**POSE, "kpt_shape": "nothing"}, (1, 56, 126), ("yolov8_pose", CERTAIN)),
+    ],
+)
+def test_keypoints_that_the_metadata_does_not_tell(tmp_path, metadata, shape, family):
+    file = make(tmp_path / "m.onnx", [("output0", "f", shape)], picture=(1, 3, 64, 96), metadata=metadata)
+    _, lines = proposed(file)
+    assert lines["family"] == family
+    assert lines.get("decoder.keypoints") == ((17, LIKELY) if family[0] else None)
