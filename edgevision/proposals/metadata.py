@@ -10,8 +10,10 @@ from __future__ import annotations
 import ast
 import io
 import json
+import lzma
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from edgevision.graphs import Graph
 from edgevision.proposals.flatbuffer import Table, root
 
 _MAX_FILES, _MAX_FILE_BYTES, _MAX_LITERAL = 32, 1 << 20, 1 << 18
+_MAX_NAMES = 10_000
 _NORMALIZATION, _THRESHOLDING = 1, 3
 """Of the union ProcessUnitOptions."""
 _IMAGE = 2
@@ -93,8 +96,12 @@ def read(graph: Graph, content: bytes) -> Notes:
             found = _tflite(blob, files)
         except (ValueError, struct.error, IndexError):
             found = Notes(files=files)
+    try:
+        ultralytics = _ultralytics(graph, files)
+    except (ValueError, RecursionError):  # a number too long, or lists too deep, to be written as text
+        ultralytics = None
     return Notes(
-        ultralytics=_ultralytics(graph, files),
+        ultralytics=ultralytics,
         name=found.name,
         licence=found.licence,
         inputs=found.inputs,
@@ -112,9 +119,8 @@ def _files(content: bytes) -> dict[str, bytes]:
                 if entry.file_size <= _MAX_FILE_BYTES and not entry.is_dir():
                     with archive.open(entry) as stream:
                         found[entry.filename] = stream.read(_MAX_FILE_BYTES)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
-        return found
-    except struct.error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, RuntimeError,
+            NotImplementedError, ValueError, EOFError):  # fmt: skip
         return found
     return found
 
@@ -129,15 +135,16 @@ def _ultralytics(graph: Graph, files: dict[str, bytes]) -> Ultralytics | None:
     names = given.get("names")
     names = _literal(names) if isinstance(names, str) else names
     if isinstance(names, dict):
-        known = {int(key): str(value) for key, value in names.items() if str(key).isdigit()}
-        names = [known.get(number, f"class {number}") for number in range(max(known, default=-1) + 1)]
-    if not isinstance(names, list) or not names or len(names) > 10_000:
+        known = {int(key): str(value) for key, value in names.items() if _is_number(str(key))}
+        most = max(known, default=-1) + 1
+        names = [known.get(number, f"class {number}") for number in range(most)] if most <= _MAX_NAMES else None
+    if not isinstance(names, list) or not names or len(names) > _MAX_NAMES:
         return None
     size = given.get("imgsz")
     size = _literal(size) if isinstance(size, str) else size
     sides = [side for side in size if isinstance(side, int) and 0 < side <= 8192] if isinstance(size, list) else []
     stride = str(given.get("stride", ""))
-    stride_read = int(stride) if stride.isdigit() and len(stride) < 6 else None
+    stride_read = int(stride) if _is_number(stride) else None
     return Ultralytics(
         theirs=given.get("author") == "Ultralytics" or stride_read is not None,
         task=str(given.get("task", "")),
@@ -149,6 +156,11 @@ def _ultralytics(graph: Graph, files: dict[str, bytes]) -> Ultralytics | None:
         end_to_end=str(given.get("end2end", "")) == "True",
         keypoints=_keypoints(given.get("kpt_shape")),
     )
+
+
+def _is_number(text: str) -> bool:
+    """Of up to five digits; `²` is a digit too, and no number."""
+    return text.isascii() and text.isdigit() and len(text) < 6
 
 
 def _keypoints(told: Any) -> tuple[int, int] | None:
