@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgevision.graphs import Graph, Node
+from edgevision.graphs import Graph, Node, Tensor
 from edgevision.proposals.metadata import Notes
 from edgevision.proposals.proposal import Line, Sureness
 from edgevision.types import TensorSpec
 
 _PASSING = {"Reshape", "Flatten", "Squeeze", "Identity", "Cast", "Transpose", "RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE",
-    "QuantizeLinear", "DequantizeLinear", "CAST", "TRANSPOSE"}  # fmt: skip
+    "QuantizeLinear", "DequantizeLinear", "CAST", "TRANSPOSE", "Convert"}  # fmt: skip
 """Operators that leave numbers as they are."""
 
 
@@ -59,6 +59,31 @@ class Facts:
                 return node
             node = makers.get(node.inputs[0])
         return node
+
+    def constant(self, name: str) -> Tensor | None:
+        """The constant behind a name: the file's own, or what a node `Constant` gives; None for what is none."""
+        tensor = self.graph.tensors.get(name)
+        if tensor is not None and tensor.constant:
+            return tensor
+        makers = {name: node for node in self.graph.nodes for name in node.outputs}
+        for _ in range(4):
+            node = makers.get(name)
+            if node is None:
+                return None
+            if node.op == "Constant":
+                value = node.attributes.get("value")
+                return (
+                    value
+                    if isinstance(value, Tensor)
+                    else Tensor(name=name, dtype="unknown", shape=None, constant=True)
+                )
+            if node.op not in _PASSING or not node.inputs:
+                return None
+            name = node.inputs[0]
+            tensor = self.graph.tensors.get(name)
+            if tensor is not None and tensor.constant:
+                return tensor
+        return None
 
     def first(self) -> list[Node]:
         """Up to four operators behind the picture, one after the other."""

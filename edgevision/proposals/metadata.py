@@ -10,8 +10,10 @@ from __future__ import annotations
 import ast
 import io
 import json
+import lzma
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from edgevision.graphs import Graph
 from edgevision.proposals.flatbuffer import Table, root
 
 _MAX_FILES, _MAX_FILE_BYTES, _MAX_LITERAL = 32, 1 << 20, 1 << 18
+_MAX_NAMES = 10_000
 _NORMALIZATION, _THRESHOLDING = 1, 3
 """Of the union ProcessUnitOptions."""
 _IMAGE = 2
@@ -29,8 +32,10 @@ _AXIS_LABELS, _VALUE_LABELS = 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ultralytics:
-    """What their exporter says of a network."""
+    """What their exporter says of a network; others write `names` too."""
 
+    theirs: bool
+    """Whether their exporter wrote it: it gives their name as the author, or YOLOv5's `stride` beside `names`."""
     task: str
     names: tuple[str, ...]
     size: tuple[int, int] | None
@@ -39,6 +44,9 @@ class Ultralytics:
     description: str
     licence: str
     end_to_end: bool
+    """Whether it gives finished objects."""
+    keypoints: tuple[int, int] | None
+    """How many keypoints an object has, and how many numbers each of them: 2 or 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +96,12 @@ def read(graph: Graph, content: bytes) -> Notes:
             found = _tflite(blob, files)
         except (ValueError, struct.error, IndexError):
             found = Notes(files=files)
+    try:
+        ultralytics = _ultralytics(graph, files)
+    except (ValueError, RecursionError):  # a number too long, or lists too deep, to be written as text
+        ultralytics = None
     return Notes(
-        ultralytics=_ultralytics(graph, files),
+        ultralytics=ultralytics,
         name=found.name,
         licence=found.licence,
         inputs=found.inputs,
@@ -107,9 +119,8 @@ def _files(content: bytes) -> dict[str, bytes]:
                 if entry.file_size <= _MAX_FILE_BYTES and not entry.is_dir():
                     with archive.open(entry) as stream:
                         found[entry.filename] = stream.read(_MAX_FILE_BYTES)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
-        return found
-    except struct.error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, RuntimeError,
+            NotImplementedError, ValueError, EOFError):  # fmt: skip
         return found
     return found
 
@@ -124,23 +135,39 @@ def _ultralytics(graph: Graph, files: dict[str, bytes]) -> Ultralytics | None:
     names = given.get("names")
     names = _literal(names) if isinstance(names, str) else names
     if isinstance(names, dict):
-        known = {int(key): str(value) for key, value in names.items() if str(key).isdigit()}
-        names = [known.get(number, f"class {number}") for number in range(max(known, default=-1) + 1)]
-    if not isinstance(names, list) or not names or len(names) > 10_000:
+        known = {int(key): str(value) for key, value in names.items() if _is_number(str(key))}
+        most = max(known, default=-1) + 1
+        names = [known.get(number, f"class {number}") for number in range(most)] if most <= _MAX_NAMES else None
+    if not isinstance(names, list) or not names or len(names) > _MAX_NAMES:
         return None
     size = given.get("imgsz")
     size = _literal(size) if isinstance(size, str) else size
     sides = [side for side in size if isinstance(side, int) and 0 < side <= 8192] if isinstance(size, list) else []
     stride = str(given.get("stride", ""))
+    stride_read = int(stride) if _is_number(stride) else None
     return Ultralytics(
+        theirs=given.get("author") == "Ultralytics" or stride_read is not None,
         task=str(given.get("task", "")),
         names=tuple(str(name) for name in names),
         size=(sides[1], sides[0]) if len(sides) == 2 else None,  # they write height, width
-        stride=int(stride) if stride.isdigit() and len(stride) < 6 else None,
+        stride=stride_read,
         description=str(given.get("description", ""))[:200],
         licence=str(given.get("license", ""))[:200],
         end_to_end=str(given.get("end2end", "")) == "True",
+        keypoints=_keypoints(given.get("kpt_shape")),
     )
+
+
+def _is_number(text: str) -> bool:
+    """Of up to five digits; `²` is a digit too, and no number."""
+    return text.isascii() and text.isdigit() and len(text) < 6
+
+
+def _keypoints(told: Any) -> tuple[int, int] | None:
+    shape = _literal(told) if isinstance(told, str) else told
+    if not isinstance(shape, list | tuple) or len(shape) != 2 or not all(type(number) is int for number in shape):
+        return None
+    return (shape[0], shape[1]) if 1 <= shape[0] <= 1000 and shape[1] in (2, 3) else None
 
 
 def _literal(text: str) -> Any:

@@ -1,7 +1,10 @@
 """Real files: what their metadata says is read, what they are is recognised, and what is added works."""
 
+import io
 import json
 import struct
+import tracemalloc
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from proposals_support import CERTAIN, LIKELY, MISSING, make, proposed
 from edgevision import graphs, model_store
 from edgevision.errors import ModelError
 from edgevision.proposals import Told, metadata, propose
+from edgevision.proposals.facts import Facts
 from edgevision.types import TensorSpec
 
 SSD = "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29.tflite"
@@ -58,13 +62,53 @@ def test_damaged_metadata_is_as_if_it_were_not_there(shared, data):
 
 @pytest.mark.parametrize(
     "names",
-    ["__import__('os').getcwd()", "[" * 5000, "{0: " * 90, "{'a': 'b'}", "7", "[]", "", "{0: 1e999}", "nul\x00"],
-)
+    ["__import__('os').getcwd()", "[" * 5000, "{0: " * 90, "{'a': 'b'}", "7", "[]", "", "{0: 1e999}", "nul\x00", '{"²": "x"}',
+     '{"10000": "x"}', "{0x" + "f" * 5000 + ": 1}", '{"' + "9" * 5000 + '": "x"}'],
+)  # fmt: skip
 def test_names_that_are_none(tmp_path, names):
     pytest.importorskip("onnx")
     file = make(tmp_path / "m.onnx", [("output0", "f", (1, 7, 84))], metadata={"names": names, "task": "detect"})
     found = notes_of(file).ultralytics
     assert found is None or found.names == ("inf",)
+
+
+def test_a_number_of_a_label_takes_no_memory(tmp_path):
+    """A list of as many labels is not made before it is looked at."""
+    pytest.importorskip("onnx")
+    file = make(tmp_path / "m.onnx", [("output0", "f", (1, 7, 84))], metadata={"names": '{"99999": "x"}'})
+    content = file.read_bytes()
+    graph = graphs.read(content, file.name)
+    tracemalloc.start()
+    try:
+        assert metadata.read(graph, content).ultralytics is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("stride", ["²", "1" * 5000, "-1", ""])
+def test_a_stride_that_is_none(tmp_path, stride):
+    pytest.importorskip("onnx")
+    given = {"names": "['a']", "stride": stride}
+    found = notes_of(make(tmp_path / "m.onnx", [("output0", "f", (1, 7, 84))], metadata=given)).ultralytics
+    assert found is not None
+    assert found.stride is None
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_as_if_it_were_not_there(shared, method):
+    """The stream in it, not its directory; what came before it is kept."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as written:
+        written.writestr("a.txt", "whole")
+        written.writestr("labels.txt", "".join(f"label {number}\n" for number in range(500)))
+    behind = bytearray(archive.getvalue())
+    at = behind.index(b"labels.txt") + len("labels.txt")
+    at += 9 if method == zipfile.ZIP_LZMA else 0  # its own header
+    behind[at : at + 40] = b"\xff" * 40
+    content = (shared / "models" / "mobilenet_v2_1.0_224_quant.tflite").read_bytes()
+    graph = graphs.read(content, "m.tflite")
+    assert metadata.read(graph, content + bytes(behind)).files == {"a.txt": b"whole"}
 
 
 FILES: dict[str, tuple[str, Any, dict[str, Any]]] = {
@@ -88,6 +132,19 @@ def test_files_of_the_field(shared, name):
     assert lines["family"][0] == family
     assert lines["family"][1] in (sureness, MISSING)  # missing where this installation has no such decoder
     assert {key: lines[key] for key in more} == more
+
+
+def test_a_constant_behind_other_operators(shared):
+    """A float16 file's weights are made float32 first."""
+    name = "yolox_nano_float16.tflite"
+    graph = graphs.read((shared / "models" / name).read_bytes(), name)
+    facts = Facts(graph=graph, notes=metadata.Notes(), inputs=(), outputs=())
+    conv = next(node for node in graph.nodes if node.op == "CONV_2D")
+    weights = facts.constant(conv.inputs[1])
+    assert weights is not None
+    assert (weights.dtype, weights.constant) == ("float16", True)
+    assert facts.constant(conv.inputs[0]) is None
+    assert facts.constant("nowhere") is None
 
 
 def test_a_file_that_the_runtime_refuses(shared):
@@ -144,6 +201,7 @@ def test_the_very_file_that_a_model_describes_needs_no_proposal(shared, command_
     ("options", "words"),
     [
         (["--size", "a"], "--size: width x height"),
+        (["--size", "²x²"], "--size: width x height"),
         (["--mean", "1,2"], "--mean: three numbers"),
         (["--raw", "--std", "1"], "leave out --mean and --std"),
         (["--output", "boxes"], "--output: as in boxes=output_3"),

@@ -52,9 +52,13 @@ def read(
 
 def _size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
-    if not 1 <= len(sides) <= 2 or not all(side.isdigit() and len(side) < 6 for side in sides):
+    if not 1 <= len(sides) <= 2 or not all(map(_is_side, sides)):
         raise UsageError(f"--size: width x height in pixels, as in 640x480, or one number for both; found {text!r}")
     return int(sides[0]), int(sides[-1])
+
+
+def _is_side(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6  # `²` is a digit too, and no number
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
