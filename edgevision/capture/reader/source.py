@@ -119,7 +119,7 @@ class ProcessSource:
         self._process = process
         grace_s = _GRACE_S
         try:
-            process.say({"do": "open"})
+            process.open()
             yield from self._frames(process)
         except ReaderGoneError as failure:
             grace_s = 0.0
