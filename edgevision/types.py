@@ -28,7 +28,8 @@ class Frame:
     """(H, W, 3) BGR."""
     camera: str
     sequence: int
-    """Counts the frames that were meant to be looked at, from 0; a gap is a dropped frame."""
+    """Counts the frames that were meant to be looked at, from 0; a gap is one that was dropped or could not be decoded, or a
+    trigger that got no picture in time."""
     captured_at_ns: int
     """Unix time, nanoseconds."""
     captured_mono_ns: int

@@ -87,6 +87,8 @@ class Grabber:
                 _LOG.warning("camera %s: %s: frame %d cannot be decoded and is dropped", camera, self._shown, sequence)
             if self._bad_in_a_row >= _MAX_BAD_FRAMES:
                 raise CaptureError(f"{self._shown}: {_MAX_BAD_FRAMES} frames in a row cannot be decoded")
+            # With a low `fps` these many take a while: it is no silence, and the reason is known.
+            self._context.idle(f"{self._shown}: its frames cannot be decoded")
             return None
         self._bad_in_a_row = 0
         self.delivered = True

@@ -178,6 +178,7 @@ class GenicamSource(LiveSource):
                 image = self._image(buffer)
             if image is None:
                 self.unreadable += 1
+                self._context.idle(f"{self._shown}: its pictures are incomplete: the link loses packets")
                 continue
             sequence, told_bad = sequence + bad, self.unreadable  # each one that was lost is a gap
             yield Frame(

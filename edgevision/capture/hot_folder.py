@@ -4,7 +4,8 @@ For cameras and inspection stations that hand over files, mostly on a network sh
 interval, because notices of changes do not cross a share. A file is used when it is whole: its size and time have stood still
 for a while, and its own format says that its end is there. It is done when its messages have been handed to the sinks; then it
 is moved away, a moment later, so that durable messages are on the disk by then. A kill in between leaves it in `taken`, and
-the next start looks at it again: at least once, and the message names the file (`frame.origin`). The folders and moves are
+the next start looks at it again: at least once, and the message names the file (`frame.origin`). An empty folder is no fault;
+where the newest file could not be used, the camera is stalled for that reason until one can. The folders and moves are
 `_hot_place`.
 """
 
@@ -99,6 +100,8 @@ class HotFolderSource:
         """Since when the result of a taken file is out, the file, and why none could be made."""
         self._settling: dict[str, _Settling] = {}
         self._told_foreign = False
+        self._fault = ""
+        """Why the newest file could not be used; empty where it could."""
         self._sequence = 0
         self.unreadable = 0
         """Files that could not be used since the source was made."""
@@ -151,7 +154,7 @@ class HotFolderSource:
                     yield frame
             self._tidy(place)
             if not given:
-                self._context.idle("")
+                self._context.idle(self._fault)
                 clock.wait(self._closing, self._options.poll_s)
             waiting = [(file, None) for file in self._whole(place)]
 
@@ -202,6 +205,7 @@ class HotFolderSource:
         except (RefusedError, ImageError) as failure:
             self._give_up(place, file.name, str(failure), box=box)
             return None
+        self._fault = ""
         now_ns = clock.time_ns()
         frame = Frame(
             image=image,
@@ -245,6 +249,7 @@ class HotFolderSource:
     def _give_up(self, place: Place, name: str, reason: str, *, box: Box | None) -> None:
         self.unreadable += 1
         self._sequence += 1
+        self._fault = f"{name!r} is moved to `failed`: {reason}"
         self._log("file is moved to `failed`", name, reason)
         self._settling.pop(name, None)
         self._move(name, partial(self._put, place, name, "failed", box))

@@ -185,6 +185,8 @@ class HttpSnapshotSource:
                 raise CaptureError(f"{_MAX_BAD} pictures in a row cannot be used; the last: {failure}") from failure
             if self._bad_in_a_row == 1:
                 _log.warning("camera %s: dropped: %s", self._context.camera, failure)
+            # At one a minute these many take a while: it is no silence, and the reason is known.
+            self._context.idle(str(failure))
             return None
         self._bad_in_a_row, self._last = 0, digest
         tags = {"If-None-Match": answer.headers.get("ETag"), "If-Modified-Since": answer.headers.get("Last-Modified")}

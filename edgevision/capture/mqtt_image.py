@@ -1,7 +1,8 @@
 """Pictures that somebody publishes over MQTT, as a camera: JPEG, PNG, or another kind that `images` reads, one a message.
 
 The connection is the source's own, with the same keys as the daemon's `mqtt` (a YAML anchor shares them). Whether silence is
-normal only the plant knows: without `quiet: normal` a topic on which nothing comes is a stalled camera.
+normal only the plant knows: without `quiet: normal` a topic on which nothing comes is a stalled camera. Where what came last
+is no picture, the camera is stalled for that reason, whatever `quiet` says, until a picture comes.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from edgevision import registry
@@ -21,6 +24,9 @@ from edgevision.capture.base import FrameSource, SourceContext
 from edgevision.capture.images import decode_image
 from edgevision.errors import CaptureError, ImageError, PublishError
 from edgevision.types import Frame
+
+if TYPE_CHECKING:  # it needs paho, which may not be there
+    from edgevision.broker.subscription import Heard
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +64,8 @@ class MqttImageSource(LiveSource):
         """Keep what it was told."""
         super().__init__(context)
         self._options = options
-        self._bad_in_a_row = 0
+        self._fault = ""
+        """Why the newest message was no picture; empty where it was one."""
 
     def frames(self) -> Iterator[Frame]:
         """Connect, and yield the pictures that come; see the protocol."""
@@ -75,7 +82,7 @@ class MqttImageSource(LiveSource):
             max_bytes=options.max_bytes,
             clock=context.clock,
         )
-        picker, sequence, lost = FramePicker(context.fps), 0, 0
+        picker, sequence, lost, too_large = FramePicker(context.fps), 0, 0, 0
         silence = (
             "" if options.quiet == "normal" else f"connected to {options.where}, and no picture on {options.topic}"
         )
@@ -86,19 +93,18 @@ class MqttImageSource(LiveSource):
                 before, lost = lost, subscription.too_large + subscription.overrun
                 self.unreadable += lost - before
                 sequence += lost - before
+                if subscription.too_large > too_large:
+                    too_large = subscription.too_large
+                    self._fault = f"a message on {options.topic} is above max_bytes ({options.max_bytes})"
                 if not heard:
-                    context.idle(silence)
+                    context.idle(self._fault or silence)
                 for message in heard:
                     if self._closing.is_set():
                         return
                     if not picker.wanted(message.mono_ns):
                         continue
-                    try:
-                        image = decode_image(message.payload, name=f"a message on {message.topic[:200]}")
-                    except ImageError as failure:
-                        self._count_bad(failure)
-                    else:
-                        self._bad_in_a_row = 0
+                    image = self._image(message)
+                    if image is not None:
                         yield Frame(
                             image=image,
                             camera=context.camera,
@@ -113,8 +119,17 @@ class MqttImageSource(LiveSource):
         finally:
             subscription.close()
 
-    def _count_bad(self, failure: ImageError) -> None:
-        self.unreadable += 1
-        self._bad_in_a_row += 1
-        if self._bad_in_a_row == 1:
-            _log.warning("camera %s: dropped: %s", self._context.camera, failure)
+    def _image(self, message: Heard) -> NDArray[np.uint8] | None:
+        try:
+            image = decode_image(message.payload, name=f"a message on {message.topic[:200]}")
+        except ImageError as failure:
+            self.unreadable += 1
+            if not self._fault:
+                _log.warning("camera %s: dropped: %s", self._context.camera, failure)
+            self._fault = str(failure)
+            # Told with each of them, because on a busy topic there is never nothing. However many they become, they do not end
+            # the source: a new one would connect, find nothing amiss for a moment, and be `live` again.
+            self._context.idle(self._fault)
+            return None
+        self._fault = ""
+        return image

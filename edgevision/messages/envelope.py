@@ -44,9 +44,10 @@ class FrameRef(Payload):
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]
     sequence: Count
-    """Counts up by one per frame of this camera since the daemon started; a gap is a dropped frame."""
+    """Counts up by one per frame of this camera since the daemon started; a gap is a frame that was dropped or could not be
+    decoded, or a trigger that got no picture in time."""
     dropped: Count
-    """Frames of this camera that no model had time for, since the daemon started."""
+    """Frames of this camera that no model had time for, since the daemon started; triggers without a picture are none."""
     origin: Annotated[str, Field(max_length=1024)] | None = None
     """What the picture belongs to: the file's name in a watched folder, the id of the trigger that asked for it; null where
     it is one of a stream. The same picture seen twice, after a crash, has the same one."""

@@ -305,9 +305,11 @@ class Camera:
             if self._stopping.is_set():
                 return
             numbered = frame if base == 0 else replace(frame, sequence=base + frame.sequence)
-            # What is missing in the row and was not unreadable, the reader had to leave out: nobody had time for it.
+            # What is missing in the row and was not unreadable, the reader had to leave out: nobody had time for it. In a
+            # triggered camera's row it is triggers that are missing: no picture came for them, and `triggers` counts them.
             found = source.unreadable
-            tally.dropped += max(0, numbered.sequence - tally.next_sequence - (found - unreadable))
+            if self.triggers is None:
+                tally.dropped += max(0, numbered.sequence - tally.next_sequence - (found - unreadable))
             unreadable = found
             tally.next_sequence = numbered.sequence + 1
             tally.captured += 1

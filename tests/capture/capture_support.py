@@ -1,6 +1,7 @@
 """What the tests of the capture stage share: a clock they own, small videos, and collecting with a bound."""
 
 import threading
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 
 from edgevision.capture import opencv
-from edgevision.capture.base import FrameSource, SourceContext
+from edgevision.capture.base import FrameSource, SourceContext, tell_nobody
 from edgevision.clock import SYSTEM_CLOCK, Clock
 from edgevision.types import Frame
 
@@ -58,8 +59,16 @@ def jpeg(image: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def source(url: str | int, *, fps: float | None = None, clock: Clock = SYSTEM_CLOCK, **options: Any) -> FrameSource:
-    return opencv.create(opencv.Options(url=url, **options), SourceContext(camera="line-1", fps=fps, clock=clock))
+def source(
+    url: str | int,
+    *,
+    fps: float | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    idle: Callable[[str], None] = tell_nobody,
+    **options: Any,
+) -> FrameSource:
+    context = SourceContext(camera="line-1", fps=fps, clock=clock, idle=idle)
+    return opencv.create(opencv.Options(url=url, **options), context)
 
 
 def take(frames: FrameSource, count: int) -> list[Frame]:

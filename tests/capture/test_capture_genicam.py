@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,12 @@ class Part:
         self.data = pixels.reshape(-1)
 
 
-class Buffer:
+class Buffer(AbstractContextManager["Buffer"]):
     def __init__(self, *parts: Part) -> None:
         self.payload = type("Payload", (), {"components": list(parts)})()
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def test_every_pixel_format_becomes_bgr() -> None:
@@ -177,3 +181,19 @@ def test_every_pixel_format_becomes_bgr() -> None:
     assert made._image(Buffer(cut)) is None
     with pytest.raises(CaptureError, match="gives pixels as Coord3D_ABC32f"):
         convert("Coord3D_ABC32f", np.zeros((2, 2), np.uint8))
+
+
+def test_pictures_that_are_never_whole_are_no_silence() -> None:
+    class Camera:
+        def try_fetch(self, timeout: float) -> Buffer:
+            return Buffer()
+
+    faults: list[str] = []
+    made = source_module.GenicamSource(
+        source_module.Options(producer="x.cti"), SourceContext(camera="line-1", idle=faults.append)
+    )
+    with pytest.raises(CaptureError, match="30 pictures in a row were incomplete"):
+        list(made._pictures(Camera()))
+    assert made.unreadable == 30
+    # Where each waits for a trigger they take a while, in which the reason is known.
+    assert faults == ["GenICam camera of x.cti: its pictures are incomplete: the link loses packets"] * 30

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import threading
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,15 @@ class Watch:
     def __init__(self, folder: Path, *, steps: dict[int, Any] | None = None, looks: int = ENOUGH, **options: Any):
         self.clock = FakeClock()
         self.idles = 0
+        self.faults: list[str] = []
         self._steps = steps or {}
         self._looks = looks
         context = SourceContext(camera="line-1", fps=options.pop("fps", None), clock=self.clock, idle=self._idle)
         self.source = hot_folder.create(hot_folder.Options(path=str(folder), **options), context)
 
     def _idle(self, fault: str) -> None:
-        assert fault == ""
         self.idles += 1
+        self.faults.append(fault)
         if self.idles in self._steps:
             self._steps[self.idles]()
         if self.idles >= self._looks:
@@ -165,6 +166,17 @@ def test_a_picture_that_the_model_fails_on_goes_to_failed(tmp_path, caplog):
     assert names(tmp_path / "failed") == ["a.jpg"]
     assert caplog.records[-1].fields["reason"] == "model m: boom"
     assert watch.source.unreadable == 0
+
+
+def test_files_of_which_none_can_be_used_are_no_quiet_folder_until_one_can(tmp_path):
+    def spoil():
+        (tmp_path / "bad.jpg").write_text("not a picture at all, but long enough")
+
+    watch = Watch(tmp_path, steps={5: spoil, 30: lambda: put(tmp_path, "good.jpg", 1)})
+    assert watch.run() == [("good.jpg", 1)]
+    told = [fault for fault, _ in groupby(watch.faults)]
+    assert (told[0], len(told), told[2]) == ("", 3, "")
+    assert told[1].startswith("'bad.jpg' is moved to `failed`: ")
 
 
 def test_a_name_that_comes_again_replaces_nothing(tmp_path):

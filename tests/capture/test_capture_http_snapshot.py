@@ -157,6 +157,22 @@ def test_a_damaged_picture_is_dropped_and_counted():
         made.close()
 
 
+def test_pictures_none_of_which_can_be_decoded_are_counted_and_told_in_a_process_of_their_own():
+    with HttpCamera(bad_body(jpeg(picture(1))[:300])) as camera:
+        options = {"url": camera.url()}
+        limits = Limits(frame_s=5, first_frame_s=20, memory_bytes=512 << 20)
+        reader = Reader(Job(camera="a", type="http_snapshot", options=options, fps=50.0), limits, live=True)
+        faults: list[str] = []
+        made = reader.source(faults.append)
+        assert "10 pictures in a row cannot be used" in failure_of(made)
+        reader.close()
+    assert made.unreadable == 10
+    # At one a minute that is ten minutes, in which the reason is known.
+    assert len(faults) == 9
+    assert len(set(faults)) == 1
+    assert "127.0.0.1" in faults[0]
+
+
 def test_an_answer_without_end_is_cut_at_its_bound():
     def answer(handler, number):
         handler.send_response(200)

@@ -9,6 +9,7 @@ from capture_support import jpeg, number_of, picture
 from pydantic import ValidationError
 from support_brokers import PATIENCE_S, Certificates, Mosquitto, free_port, publisher, raw_server, wait_until
 
+from edgevision.broker.subscription import Heard, Subscription
 from edgevision.capture import mqtt_image
 from edgevision.capture.base import SourceContext
 from edgevision.capture.reader import Job, Limits, Reader
@@ -117,6 +118,48 @@ def test_what_silence_means_is_the_users_to_say(broker, quiet):
         pass
     told = f"connected to 127.0.0.1:{broker.port}, and no picture on cam/1" if quiet == "fault" else ""
     assert set(reading.faults) == {told}
+
+
+@pytest.mark.parametrize("quiet", ["fault", "normal"])
+def test_what_cannot_be_read_is_no_silence_until_a_picture_comes(broker, quiet):
+    options = {"protocol": "3.1.1", "max_bytes": 5000, "quiet": quiet}
+    with publisher(broker.port) as publish, Reading(broker.port, **options) as reading:
+        silence = reading.faults[0]
+        for content, words in ((b"no picture", "is not a picture that can be read"), (bytes(6000), "above max_bytes")):
+            publish("cam/1", content)
+            wait_until(lambda words=words: words in reading.faults[-1] and reading.faults[-1] == reading.faults[-2])  # type: ignore[misc]
+            assert reading.faults[-1].startswith("a message on cam/1")
+        publish("cam/1", jpeg(picture(1)))
+        wait_until(lambda: reading.faults[-1] == silence)
+    assert reading.numbers == [1]
+
+
+def test_a_topic_that_is_never_without_a_message_says_too_that_they_are_no_pictures(broker, monkeypatch):
+    monkeypatch.setattr(Subscription, "take", lambda _: [Heard(topic="cam/1", payload=b"x", at_ns=0, mono_ns=0)])
+    with Reading(broker.port, quiet="normal") as reading:
+        wait_until(lambda: len(reading.faults) > 40)
+    assert all("is not a picture that can be read" in fault for fault in reading.faults)
+    assert reading.failure == ""
+
+
+def test_pictures_none_of_which_can_be_read_are_counted_in_a_process_of_its_own_too(broker):
+    options = {"host": broker.host, "port": broker.port, "topic": "cam/1", "quiet": "normal"}
+    limits = Limits(frame_s=5, first_frame_s=20, memory_bytes=512 << 20)
+    reader = Reader(Job(camera="a", type="mqtt_image", options=options), limits, live=True)
+    faults: list[str] = []
+    source = reader.source(faults.append)
+    thread = threading.Thread(target=lambda: list(source.frames()))
+    thread.start()
+    wait_until(lambda: faults == [""] * len(faults) and len(faults) > 0)
+    with publisher(broker.port) as publish:
+        for _ in range(3):
+            publish("cam/1", b"no picture")
+        wait_until(lambda: source.unreadable == 3)
+        wait_until(lambda: "is not a picture that can be read" in faults[-1])
+    source.close()
+    thread.join(PATIENCE_S)
+    reader.close()
+    assert not thread.is_alive()
 
 
 def test_it_is_read_in_a_process_of_its_own(broker):

@@ -185,8 +185,11 @@ def test_a_damaged_frame_is_a_drop_and_many_are_an_error(plug: Any, caplog: pyte
         "camera line-1: /dev/video0: frame 2 cannot be decoded and is dropped"
     ]
     plug(Camera(frames=100, broken=frozenset(range(1, 100))))
+    faults: list[str] = []
     with pytest.raises(CaptureError, match="30 frames in a row cannot be decoded"):
-        take(source(0), 50)
+        take(source(0, idle=faults.append), 50)
+    # At one frame a minute that is half an hour, in which the reason is known.
+    assert faults == ["/dev/video0: its frames cannot be decoded"] * 29
 
 
 def test_damaged_frames_between_good_ones_are_only_drops(plug: Any) -> None:

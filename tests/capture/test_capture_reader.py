@@ -83,6 +83,54 @@ def test_a_source_that_fails_keeps_its_process_and_close_ends_it():
     made.close()
 
 
+CHATTY = """
+import os
+
+from edgevision import registry
+from edgevision.errors import CaptureError
+
+
+class Options(registry.Options):
+    pass
+
+
+class Chatty:
+    live, unreadable = True, 0
+
+    def frames(self):
+        for number in range(150):
+            os.write(2, b"the library's word %d\\n" % number)
+        raise CaptureError("its reason stands in the log before this")
+        yield
+
+    def close(self):
+        pass
+
+
+def create(options, context):
+    return Chatty()
+"""
+
+
+def test_what_a_library_says_is_logged_in_every_try_of_a_process_that_is_kept(tmp_path, monkeypatch, caplog):
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    information = tmp_path / "chatty-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: chatty\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[edgevision.capture]\nchatty = chatty\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = reader(type="chatty")
+    try:
+        for _ in range(3):
+            caplog.clear()
+            with pytest.raises(CaptureError, match="stands in the log before this"):
+                list(made.source().frames())
+            told = [record.fields["text"] for record in caplog.records if "text" in getattr(record, "fields", {})]
+            assert "the library's word 0" in told
+    finally:
+        made.close()
+
+
 def test_a_first_frame_that_does_not_come_in_time_is_a_fault_that_names_its_key():
     limits = Limits(frame_s=0.2, first_frame_s=0.01, memory_bytes=512 << 20)
     with pytest.raises(CaptureError, match=r"did not open for 0\.01 s \(reader\.open_deadline_s\) and was killed"):

@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgevision.broker.options import BrokerOptions
+from edgevision.capture._triggered import TriggerBox, Triggered
 from edgevision.clock import SystemClock
 from edgevision.errors import CaptureError
 from edgevision.retry import Backoff
@@ -306,6 +308,43 @@ def test_counts_go_on_over_sources_and_over_a_camera_that_is_made_anew():
     second, _, exchange, _ = run([Patchy([0], [0]), Patchy([0], [0])], tally=tally)
     assert (tally.captured, second.unreadable, tally.restarts) == (5, 3, 1)
     assert exchange.take().frame.sequence == 8
+
+
+def test_a_trigger_that_got_no_picture_is_a_gap_and_not_a_frame_that_no_model_had_time_for():
+    clock, tally = InstantClock(), Tally()
+    triggers = TriggerBox(BrokerOptions(host="127.0.0.1"), "t", camera="a", deadline_s=1, clock=clock)
+
+    class Pausing(ScriptedSource):
+        """Asked for four pictures, it gives two: it is silent for 8 s between."""
+
+        def frames(self):
+            for second in (1, 9):
+                triggers.add(b"part", clock.now_ns)
+                clock.now_ns = second * 10**9
+                triggers.add(b"part", clock.now_ns)
+                yield Frame(
+                    image=np.zeros((2, 2, 3), np.uint8),
+                    camera="a",
+                    sequence=0,
+                    captured_at_ns=0,
+                    captured_mono_ns=clock.now_ns,
+                )
+
+    camera = Camera(
+        "a",
+        make_source=lambda idle: Triggered(Pausing(0), triggers, idle=idle, clock=clock),
+        exchange=FrameExchange(["a"]),
+        status=CameraStatus("a", clock=clock, on_change=lambda _: None),
+        stall_after_s=10,
+        clock=clock,
+        tally=tally,
+    )
+    camera.triggers = triggers
+    camera.start()
+    assert camera.join(10)
+    assert (triggers.served, triggers.missed) == (2, 2)
+    assert tally.next_sequence == 4, "a part that nobody looked at is a gap"
+    assert tally.dropped == 0, "no model was short of time"
 
 
 def test_what_was_told_as_unreadable_never_gets_less_even_if_the_reader_hangs_at_the_end():

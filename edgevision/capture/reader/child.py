@@ -144,6 +144,8 @@ class _Child:
 
     def _read_once(self) -> dict[str, Any]:
         """Read the source until it ends or fails; what to tell the daemon."""
+        source: FrameSource | None = None
+        end: dict[str, Any] = {"is": "ended"}
         try:
             plugin = registry.load("capture", self._job["type"])
             options = plugin.Options.model_validate(self._job["options"])
@@ -157,7 +159,7 @@ class _Child:
             )
             with self._lock:
                 if self._closed:
-                    return {"is": "ended"}
+                    return end
                 self._source = source
             try:
                 self._hand_on(source)
@@ -167,14 +169,15 @@ class _Child:
                 source.close()
                 self._resting.set()
         except EdgevisionError as failure:
-            return {"is": "failed", "why": str(failure)[:MAX_TEXT]}
+            end = {"is": "failed", "why": str(failure)[:MAX_TEXT]}
         except Exception as failure:  # noqa: BLE001  the top of this process's work: a bug in a source is told, and tried again
             _log.exception("camera source failed unexpectedly")
-            return {"is": "failed", "why": f"internal error: {failure!r}"[:MAX_TEXT]}
-        return {"is": "ended"}
+            end = {"is": "failed", "why": f"internal error: {failure!r}"[:MAX_TEXT]}
+        return {**end, "unreadable": _unreadable(source)}
 
     def _idle(self, fault: str) -> None:
-        self._tell({"is": "idle", "fault": fault[:MAX_TEXT]})
+        # Within the source's `frames()`, so it is there. Where no picture can be decoded, no frame brings the count.
+        self._tell({"is": "idle", "fault": fault[:MAX_TEXT], "unreadable": _unreadable(self._source)})
 
     def _hand_on(self, source: FrameSource) -> None:
         wait = not source.live
@@ -199,6 +202,10 @@ class _Child:
                     "roi": frame.roi,
                     "origin": frame.origin,
                     "done": frame.done is not None,
-                    "unreadable": source.unreadable,
+                    "unreadable": _unreadable(source),
                 }
             )
+
+
+def _unreadable(source: FrameSource | None) -> int:
+    return 0 if source is None else source.unreadable

@@ -2,8 +2,9 @@
 
 From the daemon: the job (once), then `{"do": "open"}`, `{"do": "close"}`, `{"do": "release", "ring", "slot"}` and
 `{"do": "done", "sequence", "fault"}`. From the reader: `{"is": "ring", ...}` with the memory's file descriptor,
-`{"is": "frame", ...}`, `{"is": "idle", "fault"}`, `{"is": "ended"}` and `{"is": "failed", "why"}`. The end of the line is a
-message too: each side learns of the other's death by it, however it died.
+`{"is": "frame", ...}`, `{"is": "idle", "fault"}`, `{"is": "ended"}` and `{"is": "failed", "why"}`, the last four with the
+source's count as `unreadable`. The end of the line is a message too: each side learns of the other's death by it, however it
+died.
 """
 
 from __future__ import annotations

@@ -133,6 +133,11 @@ class ReaderProcess:
         except (OSError, IndexError):
             return 0
 
+    def open(self) -> None:
+        """Let it read its source: a new try, whose library's words are news again."""
+        self._lines = 0
+        self.say({"do": "open"})
+
     def say(self, packet: Mapping[str, Any]) -> None:
         """Tell it something; a reader that is gone is found out by `receive`."""
         with self._lock, suppress(OSError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from edgevision.capture.base import tell_nobody
 from edgevision.capture.reader.link import MAX_TEXT
@@ -119,7 +120,7 @@ class ProcessSource:
         self._process = process
         grace_s = _GRACE_S
         try:
-            process.say({"do": "open"})
+            process.open()
             yield from self._frames(process)
         except ReaderGoneError as failure:
             grace_s = 0.0
@@ -141,6 +142,8 @@ class ProcessSource:
         asked_ns, memory_ns = clock.monotonic_ns(), 0
         while not self._closing.is_set():
             packet = process.receive(_SLICE_S)
+            if packet is not None:
+                self._take_count(packet)
             now_ns = clock.monotonic_ns()
             if now_ns - memory_ns >= _MEMORY_EVERY_S * 1e9:
                 memory_ns = now_ns
@@ -167,7 +170,6 @@ class ProcessSource:
     def _frame(self, process: ReaderProcess, packet: dict[str, object]) -> Frame:
         picture = process.picture(packet)
         try:
-            self.unreadable = int(packet["unreadable"])  # type: ignore[call-overload]
             roi, origin, sequence = packet["roi"], packet["origin"], int(packet["sequence"])  # type: ignore[call-overload]
             return Frame(
                 image=picture,
@@ -180,6 +182,12 @@ class ProcessSource:
                 done=partial(_say_done, process, sequence) if packet["done"] else None,
             )
         except (KeyError, TypeError, ValueError) as failure:
+            raise ReaderGoneError(f"the reader process made no sense ({failure!r}) and was killed") from failure
+
+    def _take_count(self, packet: dict[str, Any]) -> None:
+        try:
+            self.unreadable = int(packet.get("unreadable", self.unreadable))
+        except (TypeError, ValueError) as failure:
             raise ReaderGoneError(f"the reader process made no sense ({failure!r}) and was killed") from failure
 
     def _check_memory(self, process: ReaderProcess) -> None:
