@@ -42,7 +42,11 @@ def evaluate(
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     confidence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Drop detections below this; 0.01 by default, AP needs the unsure."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Drop what is below this: detections (0.01 by default, AP needs the unsure), pixels (the model's own).",
+        ),
     ] = None,
     iou: Annotated[
         float | None,

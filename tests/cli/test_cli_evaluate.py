@@ -81,6 +81,7 @@ def test_a_limit_is_said(run, folders):
         (["efficientnet-lite0", "{data}", "--corrupt", "rain"], 2, "unknown corruption 'rain'"),
         (["efficientnet-lite0", "{data}", "--severity", "9"], 2, "must be 1 to 5"),
         (["efficientnet-lite0", "{data}", "--like", "yolox-nano"], 2, "--like describes a bare model file"),
+        (["efficientnet-lite0", "{data}", "--confidence", "0.3"], 2, "--confidence: a classification is scored by all"),
         (["efficientnet-lite0", "{data}", "--json", "/proc/x/y.json"], 8, "cannot be written"),
         (["efficientnet-lite0", "{misspelt}"], 2, "did you mean 'espresso'?"),
     ],
@@ -103,7 +104,9 @@ def test_yolox_on_coco(run, shared, tmp_path):
     (found,) = json.loads((tmp_path / "out").read_text())["models"]
     # Over all 158 pictures it is 0.287; the choice holds a picture of each rare class, and those are easy ones.
     assert found["figure"] == {"name": "AP", "value": pytest.approx(0.389, abs=0.005)}
-    assert found["thresholds"] == {"confidence": 0.01, "own_confidence": 0.3, "iou": 0.65, "max_detections": 100}
+    assert found["thresholds"] == {
+        "confidence": 0.01, "own_confidence": 0.3, "iou": 0.65, "class_agnostic": False, "max_detections": 100,
+    }  # fmt: skip
     assert len(found["result"]["classes"]) == 80
 
 

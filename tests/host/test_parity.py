@@ -223,6 +223,13 @@ def test_unreadable_pictures_are_told_and_left_out(shipped, tmp_path):
         run.check(model, model, [broken], run.Limits(), warn=told.append)
 
 
+@pytest.mark.parametrize(("task", "confidence"), [("detection", 0.2), ("classification", 0.0), ("segmentation", None)])
+def test_a_segmenter_keeps_its_own_threshold(task, confidence):
+    thresholds = MANIFEST.thresholds.model_copy(update={"confidence": 0.4})
+    manifest = MANIFEST.model_copy(update={"task": task, "thresholds": thresholds})
+    assert run.settings_for(manifest, backend=None, threads=2).confidence == confidence
+
+
 def test_models_for_different_tasks(shipped):
     other = made_up_model("detection", (), lambda _image: said())
     with pytest.raises(UsageError, match=r"efficientnet-lite0 is a model for classification and made-up for detection"):
