@@ -132,9 +132,9 @@ def evaluate(
         models.append(_load(against, replace(settings, backend=against_backend), like, only=False))
     outcome = evaluate_models(models, data, choices, settings=settings, warn=_warn)
     names = _names(models)
-    _print(outcome, names)
-    if as_json is not None:
+    if as_json is not None:  # before anything is printed: a terminal that fails must not cost the work
         write_json(as_json, outcome.document())
+    _print(outcome, names)
     if plots is not None:
         from edgevision.host.evaluate.plots import draw
 

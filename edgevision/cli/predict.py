@@ -195,7 +195,9 @@ class _Table:
 
     def __init__(self) -> None:
         from rich.table import Table
+        from rich.text import Text
 
+        self._plain = Text  # names and labels are not rich's markup, whatever brackets they hold
         self._table = Table(box=None, pad_edge=False, header_style="bold")
         self._table.add_column("picture", overflow="fold")
         self._table.add_column("label")
@@ -207,7 +209,7 @@ class _Table:
         spent_ms = f"{(times.preprocess_ns + times.inference_ns + times.decode_ns) / 1e6:.1f}"
         rows = _rows(predictions)
         if not rows:
-            self._table.add_row(name, "(nothing)", "", "", spent_ms)
+            self._table.add_row(self._plain(name), "(nothing)", "", "", spent_ms)
         for index, row in enumerate(rows):
             box = " ".join(f"{edge:.0f}" for edge in row.get("xyxy", ()))
             first = index == 0
@@ -215,7 +217,9 @@ class _Table:
                 f"{row['share']:.1%}" if "share" in row else f"{row['confidence']:.3f}" if "confidence" in row else ""
             )
             label = row["label"] if "label" in row else f"vector of {row['size']} numbers"
-            self._table.add_row(name if first else "", label, sure, box, spent_ms if first else "")
+            self._table.add_row(
+                self._plain(name if first else ""), self._plain(label), sure, box, spent_ms if first else ""
+            )
 
     def close(self) -> None:
         console().print(self._table)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import edgevision
+from edgevision.errors import StateError
+from edgevision.host.evaluate import tables
 
 PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
 NAMES = {"coffee.jpg": "espresso", "rocket.jpg": "missile", "grace_hopper.jpg": "military uniform"}
@@ -46,6 +48,15 @@ def test_table_json_and_plots(run, folders, tmp_path):
         for backend in ("litert", "onnxrt")
         for plot in ("confusion", "robustness")
     ]
+
+
+def test_the_json_is_there_though_the_table_cannot_be_printed(run, folders, tmp_path, monkeypatch):
+    def broken(_facts):
+        raise StateError("no terminal")
+
+    monkeypatch.setattr(tables, "header", broken)
+    assert run("efficientnet-lite0", folders, "--json", tmp_path / "out.json").returncode == 8
+    assert json.loads((tmp_path / "out.json").read_text())["models"]
 
 
 def test_a_broken_picture_ends_it_with_6_and_is_left_out_when_told(run, folders):
