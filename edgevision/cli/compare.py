@@ -51,13 +51,14 @@ def compare(
 
 def _show(found: Comparison) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("candidate", f"{found.metric} A ms", "B ms", "B / A", "B / A beside bare runtime", "verdict"):
         shown.add_column(name, justify="left" if name in {"candidate", "verdict"} else "right", overflow="fold")
     for line in found.lines:
         shown.add_row(
-            line.candidate, f"{line.before_ms:.3f}", f"{line.after_ms:.3f}", _text(line.raw),
+            Text(line.candidate), f"{line.before_ms:.3f}", f"{line.after_ms:.3f}", _text(line.raw),
             _text(line.beside), line.verdict,
         )  # fmt: skip
     console().print(shown)

@@ -42,7 +42,11 @@ def evaluate(
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     confidence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Drop detections below this; 0.01 by default, AP needs the unsure."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Drop what is below this: detections (0.01 by default, AP needs the unsure), pixels (the model's own).",
+        ),
     ] = None,
     iou: Annotated[
         float | None,
@@ -128,9 +132,9 @@ def evaluate(
         models.append(_load(against, replace(settings, backend=against_backend), like, only=False))
     outcome = evaluate_models(models, data, choices, settings=settings, warn=_warn)
     names = _names(models)
-    _print(outcome, names)
-    if as_json is not None:
+    if as_json is not None:  # before anything is printed: a terminal that fails must not cost the work
         write_json(as_json, outcome.document())
+    _print(outcome, names)
     if plots is not None:
         from edgevision.host.evaluate.plots import draw
 

@@ -58,9 +58,9 @@ def parity(
     second = _load(model_b, backend_b, threads, like)
     limits = run.Limits(disagreement=tolerance, sqnr_db=min_sqnr)
     found = run.check(first, second, chosen, limits, warn=_warn)
-    console().print(tables.parity(first, second, found))
-    if as_json is not None:
+    if as_json is not None:  # before anything is printed: a terminal that fails must not cost the work
         write_json(as_json, run.document(first, second, found))
+    console().print(tables.parity(first, second, found))
     first.close()
     second.close()
     if not found.same:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,14 +92,15 @@ def predict(
         prober=assembly.Prober(state_dir=default_state_dir()),
     )
     report = _JsonLines() if as_json else _Table()
-    unreadable = sum(_look_at(loaded, path, fps, report, save) for path in inputs)
+    saved = None if save is None else _Folder(save)
+    unreadable = sum(_look_at(loaded, path, fps, report, saved) for path in inputs)
     report.close()
     loaded.close()
     if unreadable:
         raise ImageError(f"{unreadable} of the inputs could not be looked at and were left out")
 
 
-def _look_at(loaded: Model, path: Path, fps: float | None, report: _JsonLines | _Table, save: Path | None) -> int:
+def _look_at(loaded: Model, path: Path, fps: float | None, report: _JsonLines | _Table, saved: _Folder | None) -> int:
     """One input, all of it; gives how many of its pictures could not be looked at."""
     from edgevision.errors import CaptureError, ImageError
 
@@ -114,8 +116,8 @@ def _look_at(loaded: Model, path: Path, fps: float | None, report: _JsonLines | 
                 typer.echo(f"edgevision: warning: {failure}", err=True)
                 continue
             report.add(name, frame, predictions, times)
-            if save is not None:
-                _save(save, name, frame, predictions)
+            if saved is not None:
+                saved.add(name, frame, predictions)
     except CaptureError as failure:
         faults += 1
         typer.echo(f"edgevision: warning: {failure}", err=True)
@@ -195,7 +197,9 @@ class _Table:
 
     def __init__(self) -> None:
         from rich.table import Table
+        from rich.text import Text
 
+        self._plain = Text  # names and labels are not rich's markup, whatever brackets they hold
         self._table = Table(box=None, pad_edge=False, header_style="bold")
         self._table.add_column("picture", overflow="fold")
         self._table.add_column("label")
@@ -207,7 +211,7 @@ class _Table:
         spent_ms = f"{(times.preprocess_ns + times.inference_ns + times.decode_ns) / 1e6:.1f}"
         rows = _rows(predictions)
         if not rows:
-            self._table.add_row(name, "(nothing)", "", "", spent_ms)
+            self._table.add_row(self._plain(name), "(nothing)", "", "", spent_ms)
         for index, row in enumerate(rows):
             box = " ".join(f"{edge:.0f}" for edge in row.get("xyxy", ()))
             first = index == 0
@@ -215,23 +219,43 @@ class _Table:
                 f"{row['share']:.1%}" if "share" in row else f"{row['confidence']:.3f}" if "confidence" in row else ""
             )
             label = row["label"] if "label" in row else f"vector of {row['size']} numbers"
-            self._table.add_row(name if first else "", label, sure, box, spent_ms if first else "")
+            self._table.add_row(
+                self._plain(name if first else ""), self._plain(label), sure, box, spent_ms if first else ""
+            )
 
     def close(self) -> None:
         console().print(self._table)
 
 
-def _save(folder: Path, name: str, frame: Frame, predictions: Predictions) -> None:
-    from edgevision.drawing import draw, encode_jpeg
-    from edgevision.errors import StateError
+class _Folder:
+    """Pictures drawn into a folder."""
 
-    path, _, number = name.partition("#")
-    stem = Path(path).name.replace(".", "_") + (f"-{int(number):06d}" if number else "")
-    target = folder / f"{stem}.jpg"
-    temporary = folder / f".{stem}.part"
-    try:
-        temporary.write_bytes(encode_jpeg(draw(frame.image, predictions), 92))
-        temporary.replace(target)
-    except OSError as failure:
-        temporary.unlink(missing_ok=True)
-        raise StateError(f"{target}: cannot be written: {failure.strerror or failure}") from failure
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._used: set[str] = set()
+
+    def add(self, name: str, frame: Frame, predictions: Predictions) -> None:
+        from edgevision.drawing import draw, encode_jpeg
+        from edgevision.errors import StateError
+
+        stem = self._free(name)
+        target = self._folder / f"{stem}.jpg"
+        temporary = self._folder / f".{stem}.part"
+        try:
+            temporary.write_bytes(encode_jpeg(draw(frame.image, predictions), 92))
+            temporary.replace(target)
+        except OSError as failure:
+            temporary.unlink(missing_ok=True)
+            raise StateError(f"{target}: cannot be written: {failure.strerror or failure}") from failure
+
+    def _free(self, name: str) -> str:
+        """A name that no other picture of this call has: those of two cameras' folders may be called alike."""
+        video = re.fullmatch(r"(.*)#(\d+)", name, re.DOTALL)  # any other # is part of a picture's name
+        path, number = (video[1], f"-{int(video[2]):06d}") if video else (name, "")
+        first = stem = Path(path).name.replace(".", "_") + number
+        count = 1
+        while stem in self._used:
+            count += 1
+            stem = f"{first}-{count}"
+        self._used.add(stem)
+        return stem

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgevision.decode.base import DecodeContext
-from edgevision.errors import ModelError
+from edgevision.errors import InferenceError, ModelError
 from edgevision.types import Tensors, TensorSpec
 
 
@@ -60,6 +61,26 @@ def check_labels(family: str, spec: TensorSpec, classes: int, context: DecodeCon
             f"decoder {family}: output {spec.name!r} {list(spec.shape)} has {classes} classes, "
             f"but there are {len(context.labels)} labels"
         )
+
+
+def of_one_picture(spec: TensorSpec) -> TensorSpec:
+    """The spec with an open first axis as a batch of one picture: exports may name it otherwise than the input's batch.
+
+    `refuse_other_batch` then holds each answer to it.
+    """
+    if len(spec.shape) > 1 and spec.shape[0] == -1:
+        return replace(spec, shape=(1, *spec.shape[1:]))
+    return spec
+
+
+def refuse_other_batch(tensor: NDArray[Any], spec: TensorSpec) -> None:
+    """Refuse an answer for another number of pictures than one; `spec` is as `of_one_picture` gave it.
+
+    Raises:
+        InferenceError: the first axis is not as long as in `spec`.
+    """
+    if len(spec.shape) > 1 and spec.shape[0] == 1 and len(tensor) != 1:
+        raise InferenceError(f"output {spec.name!r} gave {list(tensor.shape)}: the answer for one picture is needed")
 
 
 def one_picture(tensors: Tensors, spec: TensorSpec) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgevision import registry
 from edgevision.decode._detections import wanted
-from edgevision.decode._roles import check_labels, take_roles
+from edgevision.decode._roles import check_labels, of_one_picture, refuse_other_batch, take_roles
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
@@ -38,6 +38,7 @@ def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeC
         ModelError: the role is missing, or its shape or type does not fit.
     """
     (spec,) = take_roles("classifier", outputs, ("scores",))
+    spec = of_one_picture(spec)
     if sum(size != 1 for size in spec.shape) > 1:
         raise ModelError(
             f"decoder classifier: output {spec.name!r} (scores) is {list(spec.shape)}; [1, classes] is needed"
@@ -74,9 +75,11 @@ class _Classifier:
         """Decode one inference.
 
         Raises:
-            InferenceError: the model gives no numbers.
+            InferenceError: the model gives no numbers, or answers for several pictures.
         """
-        values = tensors[self._spec.name].reshape(-1)
+        tensor = tensors[self._spec.name]
+        refuse_other_batch(tensor, self._spec)
+        values = tensor.reshape(-1)
         quantization = self._spec.quantization
         real = values.astype(np.float32, copy=False) if quantization is None else dequantize(values, quantization)
         # Activations keep the order, so the best are found before, and only they are activated.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgevision import registry
-from edgevision.decode._roles import take_roles
+from edgevision.decode._roles import of_one_picture, refuse_other_batch, take_roles
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
@@ -35,6 +35,7 @@ def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeC
         ModelError: the role is missing, or its shape or type, or an activation or labels, do not fit.
     """
     (spec,) = take_roles("embedding", outputs, ("embedding",))
+    spec = of_one_picture(spec)
     if sum(size != 1 for size in spec.shape) > 1:
         raise ModelError(
             f"decoder embedding: output {spec.name!r} (embedding) is {list(spec.shape)}; [1, n] is needed; a network's map "
@@ -63,9 +64,11 @@ class _Embedding:
         """Decode one inference.
 
         Raises:
-            InferenceError: the model gives no numbers, or no direction.
+            InferenceError: the model gives no numbers, or no direction, or answers for several pictures.
         """
-        values = tensors[self._spec.name].reshape(-1)
+        tensor = tensors[self._spec.name]
+        refuse_other_batch(tensor, self._spec)
+        values = tensor.reshape(-1)
         quantization = self._spec.quantization
         # A copy in any case: the tensor is the runtime's.
         vector = values.astype(np.float32) if quantization is None else dequantize(values, quantization)

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from edgevision import registry
 from edgevision.decode._cells import CellGrid, best_of_cells, best_of_planes
-from edgevision.decode._roles import check_labels, take_roles
+from edgevision.decode._roles import check_labels, of_one_picture, refuse_other_batch, take_roles
 from edgevision.decode.base import DecodeContext, Decoder
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
@@ -57,6 +57,7 @@ def create(options: Options, outputs: Mapping[str, TensorSpec], context: DecodeC
     if "scores" not in outputs:
         take_roles("semantic (or class_map alone)", outputs, ("scores",))
     (spec,) = take_roles("semantic", outputs, ("scores",))
+    spec = of_one_picture(spec)
     if len(spec.shape) != 4:
         raise ModelError(
             f"decoder semantic: output {spec.name!r} (scores) is {list(spec.shape)}; [1, classes, height, width] or "
@@ -94,6 +95,8 @@ def _layout(options: Options, spec: TensorSpec, context: DecodeContext) -> Liter
 
 
 def _check_map(options: Options, spec: TensorSpec, context: DecodeContext) -> TensorSpec:
+    if len(spec.shape) > 2:  # two axes are height and width alone
+        spec = of_one_picture(spec)
     if len(spec.shape) < 2 or sum(size != 1 for size in spec.shape) > 2 or len(spec.shape) > 4:
         raise ModelError(
             f"decoder semantic: output {spec.name!r} (class_map) is {list(spec.shape)}; [1, height, width] is needed; "
@@ -160,9 +163,11 @@ class _FromMap:
         """Decode one inference.
 
         Raises:
-            InferenceError: a number is no class.
+            InferenceError: a number is no class, or the model answers for several pictures.
         """
         values = tensors[self._spec.name]
+        if len(self._spec.shape) > 2:
+            refuse_other_batch(values, self._spec)
         if self._spec.quantization is not None:
             values = dequantize(values, self._spec.quantization)
         cells = values.reshape(_plane(self._spec, values.shape))
@@ -222,9 +227,11 @@ class _FromScores:
         """Decode one inference.
 
         Raises:
-            InferenceError: the model gives no numbers.
+            InferenceError: the model gives no numbers, or answers for several pictures.
         """
-        scores = tensors[self._spec.name][0]  # (classes, h, w) or (h, w, classes), in the tensor's own type
+        tensor = tensors[self._spec.name]
+        refuse_other_batch(tensor, self._spec)
+        scores = tensor[0]  # (classes, h, w) or (h, w, classes), in the tensor's own type
         if self._single:
             scores = self._two_planes(scores)
         planes = self._planes or self._single

@@ -79,6 +79,35 @@ def test_predict_as_json_as_table_and_as_pictures(run, tmp_path):
     assert "cup" not in table.stdout
 
 
+def test_names_with_brackets_are_shown_as_they_are(command_line, tmp_path, monkeypatch):
+    (tmp_path / "crack [").mkdir()
+    (tmp_path / "crack [" / "edge] part[left].jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    done = command_line("predict", "efficientnet-lite0", "crack [/edge] part[left].jpg")
+    assert done.returncode == 0, done.stderr
+    assert "crack [/edge] part[left].jpg" in done.stdout
+    models = tmp_path / "[a] [/b]"
+    (models / "mine[left]").mkdir(parents=True)
+    (models / "mine[left]" / "model.yaml").write_text("name: mine")
+    monkeypatch.setenv("EDGEVISION_MODELS", str(models))
+    done = command_line("models", "list")
+    assert done.returncode == 0, done.stderr
+    assert "mine[left]" in done.stdout
+
+
+def test_pictures_of_equal_names_are_all_saved(command_line, tmp_path):
+    for camera in ("cam1", "cam2", "cam3"):
+        (tmp_path / camera).mkdir()
+        (tmp_path / camera / "p.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    (tmp_path / "cam3" / "p#1.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    folders = [tmp_path / camera for camera in ("cam1", "cam2", "cam3")]
+    for _ in range(2):  # the second call writes over what the first one wrote
+        done = command_line("predict", "efficientnet-lite0", *folders, "--save", tmp_path / "drawn", "--json")
+        assert done.returncode == 0, done.stderr
+        drawn = {path.name for path in (tmp_path / "drawn").iterdir()}
+        assert drawn == {"p_jpg.jpg", "p_jpg-2.jpg", "p_jpg-3.jpg", "p#1_jpg.jpg"}
+
+
 def test_predict_goes_on_past_a_bad_picture_and_says_so(run, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import edgevision
+from edgevision.errors import StateError
+from edgevision.host.evaluate import tables
 
 PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
 NAMES = {"coffee.jpg": "espresso", "rocket.jpg": "missile", "grace_hopper.jpg": "military uniform"}
@@ -48,6 +50,15 @@ def test_table_json_and_plots(run, folders, tmp_path):
     ]
 
 
+def test_the_json_is_there_though_the_table_cannot_be_printed(run, folders, tmp_path, monkeypatch):
+    def broken(_facts):
+        raise StateError("no terminal")
+
+    monkeypatch.setattr(tables, "header", broken)
+    assert run("efficientnet-lite0", folders, "--json", tmp_path / "out.json").returncode == 8
+    assert json.loads((tmp_path / "out.json").read_text())["models"]
+
+
 def test_a_broken_picture_ends_it_with_6_and_is_left_out_when_told(run, folders):
     (folders / "espresso" / "broken.jpg").write_bytes(b"no picture")
     done = run("efficientnet-lite0", folders)
@@ -81,6 +92,7 @@ def test_a_limit_is_said(run, folders):
         (["efficientnet-lite0", "{data}", "--corrupt", "rain"], 2, "unknown corruption 'rain'"),
         (["efficientnet-lite0", "{data}", "--severity", "9"], 2, "must be 1 to 5"),
         (["efficientnet-lite0", "{data}", "--like", "yolox-nano"], 2, "--like describes a bare model file"),
+        (["efficientnet-lite0", "{data}", "--confidence", "0.3"], 2, "--confidence: a classification is scored by all"),
         (["efficientnet-lite0", "{data}", "--json", "/proc/x/y.json"], 8, "cannot be written"),
         (["efficientnet-lite0", "{misspelt}"], 2, "did you mean 'espresso'?"),
     ],

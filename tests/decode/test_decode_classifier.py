@@ -105,3 +105,13 @@ def test_several_labels_at_once():
     assert len(found(confidence=0.99)) == 0
     with pytest.raises(ModelError, match="softmax makes them share one certainty; use sigmoid or none"):
         decoder("classifier", outputs, {"multi_label": True}, activation="softmax")
+
+
+def test_an_open_batch_is_one_picture():
+    """tf2onnx names the output's batch otherwise than the input's, so it stays open."""
+    made = decoder("classifier", {"scores": spec((-1, 3))}, labels=("a", "b", "c"), confidence=0.0, top_k=1)
+    assert made({"out": np.array([[0.1, 0.7, 0.2]], np.float32)}, same()).class_id.tolist() == [1]
+    with pytest.raises(InferenceError, match=r"output 'out' gave \[2, 3\]: the answer for one picture is needed"):
+        made({"out": np.zeros((2, 3), np.float32)}, same())
+    with pytest.raises(ModelError, match="has 3 classes, but there are 2 labels"):
+        decoder("classifier", {"scores": spec((-1, 3))}, labels=("a", "b"))

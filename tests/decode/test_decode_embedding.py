@@ -67,3 +67,12 @@ def test_what_does_not_fit_is_refused():
         decoder("embedding", {})
     with pytest.raises(InferenceError, match="5000 numbers"):
         decoder("embedding", {"embedding": spec((1, -1))})({"out": np.ones((1, 5000), np.float32)}, same())
+
+
+def test_an_open_batch_is_one_picture():
+    made = decoder("embedding", {"embedding": spec((-1, 2))})
+    assert made({"out": np.array([[3, 4]], np.float32)}, same()).vector.tolist() == [np.float32(0.6), np.float32(0.8)]
+    with pytest.raises(InferenceError, match=r"output 'out' gave \[2, 2\]: the answer for one picture is needed"):
+        made({"out": np.ones((2, 2), np.float32)}, same())
+    with pytest.raises(ModelError, match="at most 4096"):
+        decoder("embedding", {"embedding": spec((-1, 4097))})

@@ -190,3 +190,21 @@ def test_one_role_is_needed():
         make(both)
     with pytest.raises(ModelError, match=r"class_map alone.*name no scores"):
         make({"logits": spec((1, 3, 4, 4))})
+
+
+@pytest.mark.parametrize(
+    ("role", "shape"),
+    [("scores", (2, 4, 4)), ("class_map", (4, 4)), ("class_map", (1, 4, 4)), ("class_map", (4, 4, 1))],
+)
+def test_an_open_batch_is_one_picture(role, shape):
+    made = make({role: spec((-1, *shape))}, {"layout": "NCHW"}, labels=("nothing", "scratch"))
+    answer = np.zeros((1, *shape), np.float32)
+    answer[:, -1] = 1
+    assert made({"out": answer}, same((4, 4))).class_map[3].tolist() == [1] * 4
+    with pytest.raises(InferenceError, match="the answer for one picture is needed"):
+        made({"out": np.zeros((2, *shape), np.float32)}, same((4, 4)))
+
+
+def test_a_class_map_without_a_batch_may_be_of_any_size():
+    made = make({"class_map": spec((-1, -1))})
+    assert made({"out": np.ones((2, 2), np.float32)}, same((4, 4))).class_map.tolist() == [[1] * 4] * 4

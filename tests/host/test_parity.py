@@ -1,19 +1,22 @@
 """Parity: outputs are paired and compared in real values, predictions by what they say; the verdict is plain."""
 
+import io
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import edgevision
 from edgevision import model_store
 from edgevision.assembly import load_model
 from edgevision.errors import ImageError, UsageError
-from edgevision.host.parity import run
+from edgevision.host.parity import run, tables
 from edgevision.host.parity.outputs import Difference, Pair, lowest_sqnr, pair_outputs
 from edgevision.host.parity.predictions import compare, summarise
 from edgevision.types import Classifications, Detections, Embedding, Quantization, Segmentation, TensorSpec
@@ -211,6 +214,14 @@ def test_the_shipped_models_two_files_are_the_same_within_tolerance(shipped):
     assert json.loads(text)["same"] is True
 
 
+def test_outputs_with_brackets_are_shown_as_they_are(shipped):
+    found = run.check(shipped[0], shipped[0], run.find_pictures([PHOTOS], 1), run.Limits(), warn=pytest.fail)
+    named = replace(found, outputs=(replace(found.outputs[0], first="Identity[/0]", second="x[left]"),))
+    target = io.StringIO()
+    Console(file=target, width=160).print(tables.parity(shipped[0], shipped[1], named))
+    assert "Identity[/0] / x[left]" in target.getvalue()
+
+
 def test_unreadable_pictures_are_told_and_left_out(shipped, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
@@ -221,6 +232,13 @@ def test_unreadable_pictures_are_told_and_left_out(shipped, tmp_path):
     assert "broken.jpg" in told[0]
     with pytest.raises(ImageError, match="none of the 1 pictures"):
         run.check(model, model, [broken], run.Limits(), warn=told.append)
+
+
+@pytest.mark.parametrize(("task", "confidence"), [("detection", 0.2), ("classification", 0.0), ("segmentation", None)])
+def test_a_segmenter_keeps_its_own_threshold(task, confidence):
+    thresholds = MANIFEST.thresholds.model_copy(update={"confidence": 0.4})
+    manifest = MANIFEST.model_copy(update={"task": task, "thresholds": thresholds})
+    assert run.settings_for(manifest, backend=None, threads=2).confidence == confidence
 
 
 def test_models_for_different_tasks(shipped):

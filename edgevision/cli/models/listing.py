@@ -49,8 +49,8 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "version", "task", "input", "files", "proved", "from"):
@@ -58,17 +58,19 @@ def list_models(as_json: AsJson = False) -> None:
     patterns = []
     for row in rows:
         if "fault" in row:
-            table.add_row(row["name"], "", "", "", "", "", escape(f"fault: {row['fault']}"))
+            table.add_row(Text(row["name"]), "", "", "", "", "", Text(f"fault: {row['fault']}"))
             continue
         if not row["files"]:
             patterns.append(row["name"])
             continue
         files = ", ".join(name if state == "here" else f"{name} (not here)" for name, state in row["files"].items())
         proved = "yes" if row["proved"] else "unproved"
-        table.add_row(row["name"], row["version"], row["task"], row["input"], escape(files), proved, row["from"])
+        cells = (row["name"], row["version"], row["task"], row["input"], files, proved, row["from"])
+        table.add_row(*map(Text, cells))  # rich would take `[left]` in a string for its markup
     console().print(table)
     if patterns:
-        console().print(f"\nwithout files, for `models add FILE --like`: {', '.join(patterns)}", soft_wrap=True)
+        told = f"\nwithout files, for `models add FILE --like`: {', '.join(patterns)}"
+        console().print(told, markup=False, soft_wrap=True)
 
 
 def show(

@@ -91,23 +91,35 @@ def settings_for(
     max_detections: int | None = None,
     tiling: Tiling | None = None,
 ) -> ModelSettings:
-    """How a model is loaded to be evaluated: nothing is dropped that a metric needs.
+    """How a model is loaded to be evaluated: nothing is dropped that a metric needs, and nothing more is kept than that.
 
     Args:
         task: the dataset's. A classifier's best five are kept, however unsure.
         backend: as for `load_model`.
         threads: of one inference.
-        confidence: below which detections are dropped; None for `LOW_CONFIDENCE`.
+        confidence: below which detections are dropped, None for `LOW_CONFIDENCE`; or pixels become background, None for
+            the model's own. A classifier has none: its figures need every answer.
         iou: of the NMS; None for the model's own.
         class_agnostic: whether boxes of different classes suppress each other; None for the model's own.
         max_detections: per picture; None for COCO's 100.
         tiling: look at pictures in tiles; None for as a whole.
+
+    Raises:
+        UsageError: a confidence for a classifier.
     """
-    low = LOW_CONFIDENCE if confidence is None else confidence
+    if task == "classification":
+        if confidence is not None:
+            raise UsageError(
+                "--confidence: a classification is scored by all its answers, however unsure; leave it out (what the model's "
+                "own threshold answers is told anyway)"
+            )
+        confidence = 0.0
+    elif task == "detection" and confidence is None:
+        confidence = LOW_CONFIDENCE
     return ModelSettings(
         backend=backend,
         threads=threads,
-        confidence=low if task == "detection" else 0.0,
+        confidence=confidence,
         iou=iou,
         class_agnostic=class_agnostic,
         max_detections=MAX_DETECTIONS if max_detections is None else max_detections,

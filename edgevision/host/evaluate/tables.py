@@ -1,4 +1,4 @@
-"""An evaluation as tables for people."""
+"""An evaluation as tables for people. Labels and names are `Text`: rich would take `[left]` in a string for its markup."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ def comparison(first: Evaluation, second: Evaluation, compared: Comparison, name
     classes = _table(f"classes by {compared.class_figure}, the most worsened first", *names, "difference")
     for change in compared.classes[:_WORST_CLASSES]:
         classes.add_row(
-            change.label, _number(change.before), _number(change.after), _signed(change.before, change.after)
+            Text(change.label), _number(change.before), _number(change.after), _signed(change.before, change.after)
         )
     more = _more(len(compared.classes) - _WORST_CLASSES, "classes")
     worse = _table(f"pictures that got worst ({compared.picture_figure})", *names)
     for row in compared.worse:
-        worse.add_row(row.picture, _number(row.before), _number(row.after))
+        worse.add_row(Text(row.picture), _number(row.before), _number(row.after))
     count = Text(f"{compared.worse_count} pictures got worse, {compared.better_count} better")
     parts: list[RenderableType] = [Text(""), table, Text(interval), Text(""), classes, *more, Text(""), count]
     if compared.worse:
@@ -160,7 +160,7 @@ def _detection(result: DetectionResult) -> list[RenderableType]:
     shown = [single for single in result.classes if single.objects]
     for single in shown[:_MOST_CLASSES]:
         classes.add_row(
-            single.label,
+            Text(single.label),
             str(single.objects),
             _number(single.ap),
             _number(single.ap50),
@@ -185,7 +185,7 @@ def _classification(result: ClassificationResult, own_confidence: float) -> list
     classes = _table("classes, the worst F1 first", "pictures", "precision", "recall", "F1")
     for single in sorted(result.classes, key=lambda item: (item.f1, item.label))[:_WORST_CLASSES]:
         classes.add_row(
-            single.label,
+            Text(single.label),
             str(single.pictures),
             _number(single.precision),
             _number(single.recall),
@@ -193,7 +193,7 @@ def _classification(result: ClassificationResult, own_confidence: float) -> list
         )
     pairs = _table("most confused", "taken for", "times", "share")
     for truth, answer, count, share in confused_pairs(result.confusion, result.labels, _MOST_PAIRS):
-        pairs.add_row(truth, answer, str(count), f"{share:.0%}")
+        pairs.add_row(Text(truth), Text(answer), str(count), f"{share:.0%}")
     parts: list[RenderableType] = [Text(""), summary, Text(""), classes]
     parts += _more(len(result.classes) - _WORST_CLASSES, "classes")
     return [*parts, Text(""), pairs] if pairs.row_count else parts
@@ -202,7 +202,7 @@ def _classification(result: ClassificationResult, own_confidence: float) -> list
 def _segmentation(result: SegmentationResult) -> list[RenderableType]:
     classes = _table("", "pixels", "IoU")
     for label, pixels, iou in zip(result.labels, result.class_pixels, result.class_iou, strict=True):
-        classes.add_row(label, str(int(pixels)), "" if iou != iou else f"{iou:.3f}")  # noqa: PLR0124 - NaN
+        classes.add_row(Text(label), str(int(pixels)), "" if iou != iou else f"{iou:.3f}")  # noqa: PLR0124 - NaN
     classes.add_row("mIoU", "", _number(result.mean_iou), style="bold")
     classes.add_row("pixel accuracy", "", _number(result.pixel_accuracy))
     return [Text(""), classes]
@@ -210,9 +210,9 @@ def _segmentation(result: SegmentationResult) -> list[RenderableType]:
 
 def _table(first: str, *columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
+    table.add_column(Text(first), overflow="fold")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     return table
 
 

@@ -72,10 +72,13 @@ class Parity:
 
 
 def settings_for(manifest: Manifest, *, backend: str | None, threads: int) -> ModelSettings:
-    """A model as the daemon runs it, but for detections down to half its threshold."""
-    confidence = manifest.thresholds.confidence
-    low = confidence * SLACK if manifest.task == "detection" else 0.0
-    return ModelSettings(backend=backend, threads=threads, confidence=low)
+    """A model as the daemon runs it, but for detections down to half its threshold and classes of any confidence."""
+    confidence: float | None = None
+    if manifest.task == "detection":
+        confidence = manifest.thresholds.confidence * SLACK
+    elif manifest.task == "classification":
+        confidence = 0.0
+    return ModelSettings(backend=backend, threads=threads, confidence=confidence)
 
 
 def find_pictures(paths: Sequence[Path], limit: int | None) -> list[Path]:

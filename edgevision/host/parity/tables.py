@@ -22,12 +22,12 @@ def parity(first: Model, second: Model, found: Parity) -> RenderableType:
         name = single.first if single.first == single.second else f"{single.first} / {single.second}"
         one, two = (f"{'x'.join(map(str, shape))}" for shape in single.shapes)
         if not single.comparable:
-            outputs.add_row(name, single.by, f"{one} / {two}", "shapes differ: not compared")
+            outputs.add_row(Text(name), Text(single.by), f"{one} / {two}", "shapes differ: not compared")
             continue
         sqnr = "equal" if single.max_error == 0 else _number(single.sqnr_db, ".1f")
         outputs.add_row(
-            name,
-            single.by,
+            Text(name),  # rich would take `[left]` in a string for its markup
+            Text(single.by),
             one,
             _number(single.max_error, ".4g"),
             _number(single.mean_error, ".4g"),

@@ -259,6 +259,17 @@ def test_segmentation_by_a_made_up_model(tmp_path):
         evaluate([model], dataset, settings)
 
 
+def test_settings_keep_what_a_metric_needs_and_no_more():
+    """A segmenter's threshold makes pixels background in the daemon, so it does in a figure of it."""
+    assert run.settings_for("detection").confidence == 0.01
+    assert run.settings_for("detection", confidence=0.3).confidence == 0.3
+    assert run.settings_for("segmentation").confidence is None
+    assert run.settings_for("segmentation", confidence=0.3).confidence == 0.3
+    assert run.settings_for("classification").confidence == 0
+    with pytest.raises(UsageError, match="--confidence: a classification is scored by all its answers"):
+        run.settings_for("classification", confidence=0.3)
+
+
 def plain_coco_ap(annotations, samples, model, tmp_path):
     """What a script of a few lines gives: pycocotools on files, as its own example does it."""
     from pycocotools.coco import COCO

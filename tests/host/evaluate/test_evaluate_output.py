@@ -24,6 +24,8 @@ from edgevision.host.evaluate.plots import draw
 from edgevision.host.evaluate.remarks import remarks
 from edgevision.host.evaluate.robustness import Slice
 from edgevision.host.evaluate.run import Evaluation
+from edgevision.host.evaluate.segmentation import count_pixels
+from edgevision.host.evaluate.segmentation import score as score_pixels
 from edgevision.types import Classifications, Detections
 
 SLICES = (
@@ -57,7 +59,7 @@ def classifier(classes, pictures=400, wrong=0.3, labels=None):
     return evaluation(score_classes(truth, answers, names, model_classes=classes, own_threshold=0.5), pictures)
 
 
-def detector():
+def detector(labels=("bolt", "nut", "$x_1$")):
     samples = [
         Sample(name="a", path=Path("a"), width=99, height=99, boxes=(Box(label_id=0, xyxy=(0, 0, 40, 40)),)),
         Sample(name="b", path=Path("b"), width=99, height=99, boxes=(Box(label_id=1, xyxy=(0, 0, 9, 9)),) * 9),
@@ -69,7 +71,7 @@ def detector():
             class_id=np.array([0, 1], np.int32),
         )
     ] * 2
-    return evaluation(score_boxes(samples, found, ("bolt", "nut", "$x_1$"), own_threshold=0.5, voc_too=True), 2)
+    return evaluation(score_boxes(samples, found, labels, own_threshold=0.5, voc_too=True), 2)
 
 
 @pytest.mark.parametrize("classes", [3, 40, 1000])
@@ -125,6 +127,21 @@ def test_tables_of_a_classifier_and_of_two():
     text = printed(tables.comparison(measured, measured, compared, ("one", "two")))
     assert "not proved" in text
     assert "0 pictures got worse, 0 better" in text
+
+
+def test_names_with_brackets_are_shown_as_they_are():
+    labels = ("crack [/edge]", "part[left]", ":cat: [bold]")
+    measured = classifier(3, labels=labels)
+    text = printed(tables.evaluation(named("net"), measured, ()))
+    text += printed(tables.comparison(measured, measured, compare(measured, measured), ("[/a]", "[b]")))
+    counts = [count_pixels(np.full((2, 2), number), np.full((2, 2), number), 3) for number in range(3)]
+    text += printed(tables.evaluation(named("net"), evaluation(score_pixels(counts, labels), 3), ()))
+    for label in labels:
+        assert text.count(label) >= 3
+    assert "[/a]" in text
+    assert "[b]" in text
+    measured = detector(labels)
+    assert "part[left]" in printed(tables.evaluation(named("yolo"), measured, ()))
 
 
 def test_imbalance_is_pointed_out():
