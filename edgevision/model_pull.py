@@ -135,7 +135,10 @@ def _is_good(path: Path, section: FileSection) -> bool:
 
 
 def _check_mirror(mirror: str) -> None:
-    scheme = urlsplit(mirror).scheme.lower()
+    try:
+        scheme = urlsplit(mirror).scheme.lower()
+    except ValueError as failure:
+        raise UsageError(f"--mirror: {mirror}: is no address: {failure}") from failure
     if "://" not in mirror and scheme != "file":
         if not Path(mirror).is_dir():
             raise UsageError(

@@ -133,6 +133,7 @@ def test_a_mirror_folder_from_the_environment_and_a_model_without_an_address(
         (["none"], 2, "unknown model 'none'"),
         (["mine", "--backend", "litert"], 2, "names no file for litert; it names some for onnxrt"),
         (["mine", "--mirror", "/nowhere"], 2, "/nowhere: no such folder"),
+        (["mine", "--mirror", "http://[bad"], 2, "http://[bad: is no address: Invalid IPv6 URL"),
         (["mine", "--mirror", "ftp://x/y"], 2, "must be a folder, or begin with https:"),
         (["mine"], 4, "cannot be read: No such file"),
     ],
