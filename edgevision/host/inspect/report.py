@@ -26,6 +26,7 @@ def weights_files(given: str) -> dict[str, Path]:
 
     Raises:
         UsageError: there is no such file or model.
+        ModelError: it is a pattern, or none of its files is here.
     """
     path = Path(given)
     if path.suffix.lower() in model_store.BACKEND_BY_SUFFIX:
@@ -33,6 +34,7 @@ def weights_files(given: str) -> dict[str, Path]:
             raise UsageError(f"{given}: no such file")
         return {model_store.BACKEND_BY_SUFFIX[path.suffix.lower()]: path}
     folder = model_store.find(given)
+    folder.manifest.refuse_pattern()
     files = {name: folder.path / section.file_name for name, section in folder.manifest.files.items()}
     here = {name: file for name, file in files.items() if file.is_file()}
     if not here:
