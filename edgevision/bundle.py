@@ -82,12 +82,13 @@ def export_bundle(folder: ModelFolder, target: Path, *, replace: bool = False) -
 
     Raises:
         UsageError: the file is there already.
-        ModelError: no weights are here, or they are not what model.yaml says.
+        ModelError: it is a pattern; or no weights are here, or they are not what model.yaml says.
         StateError: it cannot be written.
     """
     if target.exists() and not replace:
         raise UsageError(f"{target}: is there already; choose another name, or say --replace")
     manifest = folder.manifest
+    manifest.refuse_pattern()
     weights = {section.file_name: section for section in manifest.files.values()}
     missing = [name for name in weights if not (folder.path / name).is_file()]
     if len(missing) == len(weights):

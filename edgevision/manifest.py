@@ -163,6 +163,11 @@ class Manifest(_Part):
             raise ModelError(f"{self.name} has no file for {backend}; it has {', '.join(self.files)}")
         return file
 
+    def refuse_pattern(self) -> None:
+        """Refuse to be asked for files where none can be; raises ModelError, which says how to add one."""
+        if self.pattern:
+            self.file_for("any backend")
+
     def input_for(self, backend: str) -> InputSection:
         """The input as the file for `backend` wants it."""
         override = self.file_for(backend).input

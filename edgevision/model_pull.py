@@ -63,19 +63,16 @@ def pull(
 
     Raises:
         UsageError: no such model or backend, or the mirror is none.
-        ModelError: a file cannot be had, or is not what model.yaml says.
+        ModelError: it is a pattern; or a file cannot be had, or is not what model.yaml says.
         StateError: it cannot be written.
     """
     folder = find(name, models_dir)
+    folder.manifest.refuse_pattern()
     sections = _sections(folder, backends)
     if mirror is not None:
         _check_mirror(mirror)
     root = models_dir or user_models_dir()
     home = root if folder.shipped else folder.path.parent
-    try:
-        (home / PARTS).mkdir(parents=True, exist_ok=True)
-    except OSError as failure:
-        raise StateError(f"{home}: cannot be written: {failure.strerror or failure}") from failure
     results: list[Pulled] = []
     arrived: dict[str, Path] = {}
     for backend, section in sections.items():
@@ -88,6 +85,7 @@ def pull(
         if source is None:
             results.append(Pulled(backend=backend, file=file, state="model.yaml names no address; give --mirror"))
             continue
+        _make_folder(home / PARTS)  # only now: who has everything needs no folder that can be written
         part = home / PARTS / f"{section.sha256}.part"
         ready = part.with_suffix(".whole") if folder.shipped else path
         if not _is_good(ready, section):
@@ -135,7 +133,10 @@ def _is_good(path: Path, section: FileSection) -> bool:
 
 
 def _check_mirror(mirror: str) -> None:
-    scheme = urlsplit(mirror).scheme.lower()
+    try:
+        scheme = urlsplit(mirror).scheme.lower()
+    except ValueError as failure:
+        raise UsageError(f"--mirror: {mirror}: is no address: {failure}") from failure
     if "://" not in mirror and scheme != "file":
         if not Path(mirror).is_dir():
             raise UsageError(
@@ -168,7 +169,14 @@ def _own_copy(folder: ModelFolder, root: Path, arrived: dict[str, Path]) -> Mode
     return open_folder(target)
 
 
+def _make_folder(parts: Path) -> None:
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise StateError(f"{parts.parent}: cannot be written: {failure.strerror or failure}") from failure
+
+
 def _tidy(parts: Path) -> None:
     """The folder of parts goes when nothing is in it."""
-    if not any(parts.iterdir()):
+    if parts.is_dir() and not any(parts.iterdir()):
         parts.rmdir()

@@ -131,9 +131,7 @@ def describe_file(
     """
     backend = backend_for(file, backend)
     content = read_file(file)
-    # OpenVINO's two files become one, which one digest proves.
-    name_here = f"{file.stem}{ir.SUFFIX}" if file.suffix.lower() == ir.XML_SUFFIX else file.name
-    wanted: dict[str, Any] = {"path": safe_name(name_here), "sha256": digest_of(content), "size": len(content)}
+    wanted: dict[str, Any] = {"path": stored_name(file), "sha256": digest_of(content), "size": len(content)}
     pattern = like.find_file(backend)
     if pattern is not None:
         overrides = pattern.model_dump(include={"input", "outputs"}, exclude_unset=True)
@@ -301,6 +299,11 @@ def safe_name(name: str) -> str:
         "".join(char if char.isascii() and (char.isalnum() or char in "._+-") else "_" for char in name).lstrip(".-+")
         or "model"
     )
+
+
+def stored_name(file: Path) -> str:
+    """What a weights file is called in a model's folder; OpenVINO's two files become one, which one digest proves."""
+    return safe_name(f"{file.stem}{ir.SUFFIX}" if file.suffix.lower() == ir.XML_SUFFIX else file.name)
 
 
 def default_name(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import re
 import select
 import socket
@@ -98,13 +99,16 @@ class ModelServer:
         if self.etag:
             request.send_header("ETag", self.etag)
         request.end_headers()
-        if fault in {"truncate", "stall"}:
+        if fault in {"truncate", "stall", "garble"}:
             rest = rest[: len(rest) // 2]
         try:
             request.wfile.write(rest)
             request.wfile.flush()
         except OSError:
             return  # the other side has enough
+        if fault == "garble":
+            with socket.socket(fileno=os.dup(request.connection.fileno())) as under_tls:
+                under_tls.sendall(b"this is no TLS")
         if fault == "stall":
             self.halfway.set()
             self.closing.wait()

@@ -157,6 +157,25 @@ def test_a_redirect_to_what_is_no_web_address_is_refused(get, location):
             get(server.url())
 
 
+@pytest.mark.parametrize("location", ["http://[x/", f"http://{'a' * 70}.example/", "http://127.0.0.1:9/caf\u00e9 x"])
+def test_a_redirect_to_what_is_no_address_is_refused_at_once(get, location):
+    with ModelServer(CONTENT, "redirect") as server:
+        server.location = location
+        with pytest.raises(ModelError, match=r"127.0.0.1.*leads to 'http:.*that is no address"):
+            get(server.url())
+        assert len(server.asked) == 1
+
+
+def test_tls_that_is_disturbed_is_a_line_that_broke_off(get, tmp_path, monkeypatch):
+    """Not every failure of a line is a `ConnectionError`: TLS has its own, and so have routes that vanish."""
+    (tmp_path / "ca").mkdir()
+    certificates = Certificates(tmp_path / "ca")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    with ModelServer(CONTENT, "garble", tls=certificates.issue("server")) as server:
+        assert get(server.url()) == CONTENT
+        assert len(server.asked) == 2
+
+
 def test_https_is_checked_and_never_left(get, tmp_path, monkeypatch):
     (tmp_path / "ca").mkdir()
     certificates = Certificates(tmp_path / "ca")

@@ -133,6 +133,7 @@ def test_a_mirror_folder_from_the_environment_and_a_model_without_an_address(
         (["none"], 2, "unknown model 'none'"),
         (["mine", "--backend", "litert"], 2, "names no file for litert; it names some for onnxrt"),
         (["mine", "--mirror", "/nowhere"], 2, "/nowhere: no such folder"),
+        (["mine", "--mirror", "http://[bad"], 2, "http://[bad: is no address: Invalid IPv6 URL"),
         (["mine", "--mirror", "ftp://x/y"], 2, "must be a folder, or begin with https:"),
         (["mine"], 4, "cannot be read: No such file"),
     ],
@@ -144,6 +145,22 @@ def test_mistakes_are_one_line(models_dir, command_line, monkeypatch, arguments,
     assert done.returncode == status
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models", "pull", "rt-detr"], ["models", "export", "rt-detr", "x"], ["inspect", "rt-detr"]]
+)
+def test_a_pattern_has_no_file_and_says_how_to_add_one(command_line, arguments):
+    done = command_line(*arguments)
+    assert done.returncode == 4
+    assert "rt-detr is a pattern without a file; add yours: edgevision models add FILE --like rt-detr" in done.stderr
+
+
+def test_what_is_wholly_here_needs_no_folder_to_pull_into(models_dir):
+    models_dir.write_text("no folder")
+    folder, files = get("efficientnet-lite0")
+    assert folder.shipped
+    assert {one.state for one in files} == {"here"}
 
 
 def test_an_unknown_backend_is_a_usage_error(models_dir):

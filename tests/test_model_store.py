@@ -76,6 +76,24 @@ def test_a_bare_file_is_identified_only_when_one_model_fits(models_dir, shared, 
         assembly.identify(shared / "models" / "yolov8n_int8_416_AGPL_test_only.tflite")
 
 
+def test_shapes_alone_do_not_tell_which_classifier_it_is(models_dir, shared, tmp_path):
+    """Any classifier of 1000 classes and 224 pixels fits the shipped one, whatever mean and std it was trained with."""
+    shipped = model_store.find("efficientnet-lite0")
+    file = tmp_path / "resnet.onnx"
+    content = (shipped.path / shipped.manifest.file_for("onnxrt").file_name).read_bytes()
+    file.write_bytes(content)
+    known = assembly.identify(file)  # the very file
+    assert known.like == "efficientnet-lite0"
+    known.model.close()
+    file.write_bytes(content + b"\x72\x00")  # metadata that is empty: another digest, the same network
+    with pytest.raises(
+        UsageError, match=r"--like \(it fits efficientnet-lite0, but so does .*or let `edgevision models add"
+    ):
+        assembly.identify(file)
+    named = assembly.identify(file, like="efficientnet-lite0")
+    named.model.close()
+
+
 def test_a_file_of_another_kind(models_dir, tmp_path):
     file = tmp_path / "m.pt"
     file.write_bytes(b"x")

@@ -1,4 +1,7 @@
-"""Bare weights files: described by a model that is built alike, which is named or is the only one that fits."""
+"""Bare weights files: described by a model that is built alike, which is named or is the only one that fits.
+
+To fit proves something where outputs have a form of their own. A vector of 1000 numbers has none: every classifier fits.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from edgevision.proposals import Told, changed
 from edgevision.types import TensorSpec
 
 _log = logging.getLogger(__name__)
+
+_ALL_ALIKE = {"classifier", "embedding"}
+"""Families whose models have inputs and outputs of one form, whatever mean, std and labels they were trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ def identify(
     """Load a bare weights file: described by the model it is said to be like, or by the one known model that it fits.
 
     Raises:
-        UsageError: none or several fit: nothing says how its pixels and outputs are meant.
+        UsageError: none or several fit, or one in shapes alone: nothing says how its pixels and outputs are meant.
         ModelError: it cannot be read, or does not fit the model it is said to be like.
     """
     if like is not None:
@@ -59,7 +65,8 @@ def identify(
             fitting.append(describe(file, folder, settings=settings))
         except ModelError as failure:
             refusals.append(f"\n  not like {folder.manifest.name}: {failure}")
-    if len(fitting) == 1:
+    shapes_alone = len(fitting) == 1 and fitting[0].manifest.family in _ALL_ALIKE
+    if len(fitting) == 1 and not shapes_alone:
         fields = {"file": str(file), "like": fitting[0].like}
         _log.warning(
             "model file has no model.yaml and is read like the one known model that it fits", extra={"fields": fields}
@@ -68,6 +75,8 @@ def identify(
     for described in fitting:
         described.model.close()
     why = f"it fits {', '.join(described.like for described in fitting)}" if fitting else "no known model fits"
+    if shapes_alone:
+        why += f", but so does every {fitting[0].manifest.family} of its shapes, with whatever mean and std"
     raise UsageError(
         f"{file}: nothing says how its pixels and outputs are meant; name a model that is built alike with --like ({why}), "
         f"or let `edgevision models add {file}` propose what it is" + "".join(refusals if not fitting else [])

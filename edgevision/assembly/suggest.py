@@ -45,7 +45,7 @@ class Suggested:
     def _described(self, *, accept: bool) -> Described:
         manifest = self.proposal.manifest(
             backend=self.backend_name,
-            path=model_store.safe_name(self.file.name),
+            path=model_store.stored_name(self.file),
             sha256=model_store.digest_of(self.content),
             size=len(self.content),
         )

@@ -49,7 +49,7 @@ def inspect(
 
     from edgevision.errors import UsageError
     from edgevision.host.inspect.report import inspect as look
-    from edgevision.host.inspect.report import weights_files
+    from edgevision.host.inspect.report import readers, weights_files
     from edgevision.inference import _providers
 
     entries = []
@@ -60,10 +60,10 @@ def inspect(
         except (ValueError, yaml.YAMLError) as failure:
             raise UsageError(f"--provider: {failure}") from failure
     files = weights_files(model)
-    if backend and len(files) > 1:  # of a model's files, those that these runtimes are given
-        files = {name: file for name, file in files.items() if name in backend} or files
-    wanted = (list(backend) if backend else None) if run else []
-    documents = [look(file, backends=wanted, providers=entries, threads=threads) for file in files.values()]
+    asked = readers(files, backend) if backend else dict.fromkeys(files.values())
+    documents = [
+        look(file, backends=wanted if run else [], providers=entries, threads=threads) for file, wanted in asked.items()
+    ]
     if as_json:
         typer.echo(json.dumps(documents, indent=2, ensure_ascii=False))
         return

@@ -9,6 +9,7 @@ from typing import Any
 from edgevision import assembly, model_store
 from edgevision.doctor.findings import Finding, fault, ok, parted, warning
 from edgevision.errors import EdgevisionError
+from edgevision.model_store import ModelFolder
 
 
 def check(job: dict[str, Any]) -> Iterator[Finding]:
@@ -36,17 +37,27 @@ def check(job: dict[str, Any]) -> Iterator[Finding]:
         subject = f"{name} ({backend})"
         if state == "ok":
             yield ok("models", subject, f"{folder.path / file.file_name}: size and sha256 are right")
-        elif state.startswith("not here"):
-            fix = f"edgevision models add FILE --like {folder.manifest.name}" + (
-                f", the file from {file.url}" if file.url else ""
-            )
-            if file is used:
-                yield fault("models", subject, f"{folder.path / file.file_name}: not here", fix)
-            elif used is None:
-                yield ok("models", subject, f"its weights are not here ({fix})")
-        else:
-            found, fix = parted(state)
-            yield fault("models", subject, found, f"{fix}: put the right file in its place")
+            continue
+        absent = state.startswith("not here")
+        found, fix = _wrong(folder, backend, state, str(section["model"]))
+        if not absent or file is used:
+            yield fault("models", subject, found, fix)
+        elif used is None:
+            yield ok("models", subject, f"its weights are not here ({fix})")
     if not folder.manifest.proved and job["named"]:
         words = "unproved: no measured accuracy stands beside it"
         yield warning("models", name, words, f"edgevision evaluate {folder.manifest.name} PICTURES")
+
+
+def _wrong(folder: ModelFolder, backend: str, state: str, named: str) -> tuple[str, str]:
+    """What is found of a file that is not as it should be, and the fix."""
+    file = folder.manifest.files[backend]
+    if state.startswith("not here"):
+        found, fix = (
+            f"{folder.path / file.file_name}: not here",
+            f"edgevision models add FILE --like {folder.manifest.name}",
+        )
+    else:
+        found, fix = parted(state)
+        fix += ": put the right file in its place"
+    return found, f"edgevision models pull {named}" if file.url else fix

@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -34,6 +35,17 @@ SHARE = 0.01
 
 class _BrokenOffError(Exception):
     """This try is over, the next may do better; the text says why."""
+
+
+@contextmanager
+def _line() -> Iterator[None]:
+    """Where the source is read: whatever its line raises has broken off; an `OSError` elsewhere is our own disk's."""
+    try:
+        yield
+    except (urllib.error.URLError, TimeoutError):
+        raise  # told by `_one_try`
+    except OSError as failure:
+        raise _BrokenOffError(failure.strerror or str(failure) or type(failure).__name__) from failure
 
 
 def download(source: str, growing: Part, clock: Clock, backoff: Backoff, silence_s: float) -> None:
@@ -92,7 +104,7 @@ def _one_try(opener: urllib.request.OpenerDirector, source: str, growing: Part, 
         raise failure if text.startswith(source) else ModelError(f"{source}: {text}") from failure
     except TimeoutError as failure:
         raise _BrokenOffError(f"no answer for {silence_s:g} s") from failure
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as failure:
+    except (urllib.error.URLError, http.client.HTTPException) as failure:
         reason = getattr(failure, "reason", None) or failure
         raise _BrokenOffError(f"{type(reason).__name__ if not str(reason) else reason}") from failure
 
@@ -126,7 +138,11 @@ def _check_answer(response: Any, growing: Part) -> None:
 def _blocks(response: Any, clock: Clock, silence_s: float) -> Iterator[bytes]:
     """What arrives; a trickle counts as silence."""
     began_ns, heard = clock.monotonic_ns(), 0
-    while block := response.read1(CHUNK_BYTES):
+    while True:
+        with _line():
+            block = response.read1(CHUNK_BYTES)
+        if not block:
+            return
         yield block
         heard += len(block)
         passed_s = (clock.monotonic_ns() - began_ns) / 1e9
@@ -139,24 +155,37 @@ def _blocks(response: Any, clock: Clock, silence_s: float) -> Iterator[bytes]:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Leaves redirects to `_opened`: urllib would read their whole body, follow them out of https, and to ftp."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None: nobody follows."""
+    def http_error_302(self, *_: Any, **__: Any) -> None:
+        """None: nobody follows, or so much as reads where it leads."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _opened(opener: urllib.request.OpenerDirector, source: str, headers: dict[str, str], silence_s: float) -> Any:
     """The answer behind a few redirects, none of which leads out of https or to something that is no web address."""
-    address = source
+    address, came_from = source, ""
     for _ in range(MOST_REDIRECTS + 1):
-        request = urllib.request.Request(address, headers=headers)  # noqa: S310  http or https: looked at here and by `fetch`
         try:
-            return opener.open(request, timeout=silence_s)
+            request = urllib.request.Request(address, headers=headers)  # noqa: S310  http or https: looked at here and by `fetch`
+            with _line():
+                return opener.open(request, timeout=silence_s)
         except urllib.error.HTTPError as failure:
             if failure.code not in {301, 302, 303, 307, 308} or not failure.headers.get("Location"):
                 raise
             failure.close()
-            to = urljoin(address, failure.headers["Location"])
-        before, after = urlsplit(address).scheme.lower(), urlsplit(to).scheme.lower()
+            location = failure.headers["Location"]
+        except (
+            ValueError,
+            http.client.InvalidURL,
+        ) as failure:  # not only of `urlsplit`: a name too long, a port that is none
+            what = f"{came_from} leads to {address[:200]!r}: that" if came_from else f"{address}: this"
+            raise ModelError(f"{what} is no address: {failure}") from failure
+        try:
+            to = urljoin(address, location)
+            before, after = urlsplit(address).scheme.lower(), urlsplit(to).scheme.lower()
+        except ValueError as failure:
+            raise ModelError(f"{address} leads to {location[:200]!r}: that is no address: {failure}") from failure
         if after not in {"http", "https"} or (before == "https" and after == "http"):
             raise ModelError(f"{address} leads from {before} to {to[:200]}: that is not followed")
-        address = to
+        address, came_from = to, address
     raise ModelError(f"redirects more than {MOST_REDIRECTS} times, last to {address[:200]}")

@@ -331,13 +331,18 @@ def test_models_are_verified(tmp_path):
     assert look_at("none")[0].state == "fault"
     absent = look_at("yolox-nano")
     assert absent[0].state == "fault"
-    assert "edgevision models add FILE --like yolox-nano" in absent[0].fix
+    assert absent[0].fix == "edgevision models pull yolox-nano"
+    assert look_at("mobilenet-v2-quant")[0].fix == "edgevision models add FILE --like mobilenet-v2-quant"
     folder = tmp_path / "broken"
     shutil.copytree(model_store.find("efficientnet-lite0").path, folder)
     file = folder / "efficientnet-lite0-int8.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     altered = look_at(str(folder))
     assert "the file was altered" in altered[0].found + altered[0].fix
+    folder = tmp_path / "pulled"
+    shutil.copytree(model_store.find("yolox-nano").path, folder)
+    (folder / "yolox_nano.onnx").write_bytes(b"half of it")
+    assert look_at(str(folder))[0].fix == f"edgevision models pull {folder}"
 
 
 def test_runtimes_say_what_they_have_and_what_brings_the_rest():

@@ -16,6 +16,7 @@ from edgevision import assembly, config, model_store
 from edgevision.errors import ConfigError, InferenceError, ModelError, PluginError, StateError, UsageError
 from edgevision.inference.openvino import Options
 from edgevision.pipeline import execution_of
+from edgevision.proposals import Told
 from edgevision.types import Detections
 
 openvino = pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'edgevision[openvino]'")
@@ -363,6 +364,21 @@ def test_ir_becomes_one_file_and_gives_what_the_onnx_file_gives(ir_files, shared
     told = execution_of(model)
     assert told is not None
     assert told.shares == {"cpu": 1.0}
+
+
+def test_ir_that_was_proposed_is_stored_as_one_file_too(ir_files, tmp_path):
+    suggested = assembly.suggest(ir_files, told=Told(family="yolox", raw=True, labels=tuple(map(str, range(80)))))
+    described = suggested.described(accept=True)
+    described.model.close()
+    added = model_store.add(
+        described.manifest,
+        described.content,
+        labels_from=described.labels_from,
+        labels=described.labels,
+        models_dir=tmp_path,
+    )
+    assert added.manifest.files["openvino"].file_name == "y.ir"
+    assert model_store.verify(added) == {"openvino": "ok"}
 
 
 def test_ir_that_is_not_whole_is_refused(ir_files, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def weights_files(given: str) -> dict[str, Path]:
 
     Raises:
         UsageError: there is no such file or model.
+        ModelError: it is a pattern, or none of its files is here.
     """
     path = Path(given)
     if path.suffix.lower() in model_store.BACKEND_BY_SUFFIX:
@@ -33,11 +34,29 @@ def weights_files(given: str) -> dict[str, Path]:
             raise UsageError(f"{given}: no such file")
         return {model_store.BACKEND_BY_SUFFIX[path.suffix.lower()]: path}
     folder = model_store.find(given)
+    folder.manifest.refuse_pattern()
     files = {name: folder.path / section.file_name for name, section in folder.manifest.files.items()}
     here = {name: file for name, file in files.items() if file.is_file()}
     if not here:
         raise ModelError(f"{folder.path}: none of its files is here: {', '.join(file.name for file in files.values())}")
     return here
+
+
+def readers(files: Mapping[str, Path], backends: Sequence[str]) -> dict[Path, list[str]]:
+    """Of the files that `weights_files` gave, those that some of the backends read, and which of them do.
+
+    Raises:
+        UsageError: a backend is not known, or reads none of them.
+    """
+    found: dict[Path, list[str]] = {}
+    for backend in backends:
+        own = [files[backend]] if backend in files else []  # named for it, whatever else it could read
+        read_too = own or [file for file in files.values() if file.suffix.lower() in registry.reads(backend)]
+        if not read_too:
+            model_store.backend_for(next(iter(files.values())), backend)  # says what is wrong with it
+        for file in read_too:
+            found.setdefault(file, []).append(backend)
+    return {file: found[file] for file in files.values() if file in found}
 
 
 def inspect(

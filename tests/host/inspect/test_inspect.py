@@ -1,6 +1,7 @@
 """What a file is and what runtimes make of it, on real models; a file that crashes or hangs its runtime is told as such."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,3 +224,32 @@ def test_openvino_s_own_format_is_inspected_like_the_others(shared, tmp_path):
     assert run["shares"] == {"cpu": 1.0}
     assert (run["integer_kernels"], run["weighted_kernels"]) == (0, 113)
     assert "edgevision quantize THE_ONNX_FILE_IT_WAS_MADE_OF --target openvino" in document["advice"][0]
+
+
+@pytest.mark.parametrize(
+    ("backends", "files"),
+    [
+        (["openvino"], [".onnx"]),
+        (["litert"], [".tflite"]),
+        (["onnxrt", "litert"], [".onnx", ".tflite"]),
+    ],
+)
+def test_of_a_models_files_those_that_a_backend_reads(command_line, backends, files):
+    """efficientnet-lite0 names an .onnx file for onnxrt, which OpenVINO reads as well, and a .tflite file."""
+    asked = [word for name in backends for word in ("--backend", name)]
+    done = command_line("inspect", "efficientnet-lite0", *asked, "--json", "--no-run")
+    assert done.returncode == 0, done.stderr
+    assert [Path(document["file"]).suffix for document in json.loads(done.stdout)] == files
+
+
+def test_each_file_of_a_model_is_run_by_those_that_read_it(command_line):
+    done = command_line("inspect", "efficientnet-lite0", "--backend", "onnxrt", "--backend", "litert", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [list(document["here"]) for document in json.loads(done.stdout)] == [["onnxrt"], ["litert"]]
+
+
+@pytest.mark.parametrize("backend", ["hailo", "replay"])
+def test_a_backend_that_reads_no_file_of_a_model_is_refused(command_line, backend):
+    done = command_line("inspect", "efficientnet-lite0", "--backend", "onnxrt", "--backend", backend)
+    assert done.returncode == 2
+    assert backend in done.stderr
