@@ -74,6 +74,9 @@ def predict(
     missing = [str(path) for path in inputs if not path.exists()]
     if missing:
         raise UsageError(f"{missing[0]}: no such file or folder")
+    empty = [path for path in inputs if _is_empty(path)]
+    if empty:
+        raise UsageError(f"{empty[0]}: holds no picture")
     if save is not None:
         try:
             save.mkdir(parents=True, exist_ok=True)
@@ -98,6 +101,16 @@ def predict(
     loaded.close()
     if unreadable:
         raise ImageError(f"{unreadable} of the inputs could not be looked at and were left out")
+
+
+def _is_empty(path: Path) -> bool:
+    from edgevision.capture.images import image_files
+    from edgevision.errors import CaptureError
+
+    try:
+        return path.is_dir() and not image_files(path)
+    except CaptureError:
+        return False  # it cannot be listed: told when its turn comes, and the others go on
 
 
 def _look_at(loaded: Model, path: Path, fps: float | None, report: _JsonLines | _Table, saved: _Folder | None) -> int:

@@ -1,6 +1,7 @@
-"""OpenVINO: .onnx models on Intel's and other x86 and ARM CPUs, and on Intel's GPUs and NPUs.
+"""OpenVINO: .onnx models and its own on Intel's and other x86 and ARM CPUs, and on Intel's GPUs and NPUs.
 
-Only ONNX is read: a model reaches a backend as the bytes of one checked file, and OpenVINO's own IR is two (.xml and .bin).
+ONNX is read, and OpenVINO's own IR as one .ir file: a model reaches a backend as the bytes of one checked file, and OpenVINO
+writes two (.xml and .bin), which `edgevision models add` makes one of.
 
 Four things are decided here and not by OpenVINO's defaults. A device that is asked for is used or is an error. Numbers are
 as precise as the file says: OpenVINO itself computes float models in bfloat16 on CPUs that have it, so that the same file

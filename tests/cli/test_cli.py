@@ -150,11 +150,12 @@ def test_predict_on_a_video(run, shared):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["predict", "nothing", "."], 2, "unknown model 'nothing'"),
+        (["predict", "nothing", PHOTOS], 2, "unknown model 'nothing'"),
         (["predict", "efficientnet-lite0", "/nowhere.jpg"], 2, "no such file"),
         (["predict", "efficientnet-lite0", "pyproject.toml"], 6, "pyproject.toml"),
         (["predict", "efficientnet-lite0", "README.md", "--backend", "onnx"], 2, "known: "),
-        (["predict", "yolox-nano", "."], 4, "are not there"),
+        (["predict", "yolox-nano", PHOTOS], 4, "are not there"),
+        (["predict", "efficientnet-lite0", PHOTOS, "systemd"], 2, "systemd: holds no picture"),
         (["predict", "efficientnet-lite0"], 2, "Missing argument"),
         (["models", "show", "efficient-net-lite0"], 2, "did you mean 'efficientnet-lite0'"),
         (["models", "add", "/nowhere.onnx", "--like", "yolox-nano"], 2, "no such file"),

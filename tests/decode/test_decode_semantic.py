@@ -8,6 +8,7 @@ from decode_support import decoder, per_tensor, same, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgevision import model_store
 from edgevision.errors import InferenceError, ModelError
 from edgevision.quantization import dequantize
 from edgevision.types import UNSEEN, ImageTransform
@@ -208,3 +209,17 @@ def test_an_open_batch_is_one_picture(role, shape):
 def test_a_class_map_without_a_batch_may_be_of_any_size():
     made = make({"class_map": spec((-1, -1))})
     assert made({"out": np.ones((2, 2), np.float32)}, same((4, 4))).class_map.tolist() == [[1] * 4] * 4
+
+
+def test_torchvisions_pattern_makes_probabilities_of_its_logits():
+    """A logit of 0.6 is no confidence of 0.7: of two classes, 0 and 0.7, the second is only 0.668 sure."""
+    manifest = model_store.find("deeplabv3-torchvision").manifest
+    logits = np.zeros((1, 2, 1, 2), np.float32)
+    logits[0, 1] = [[0.7, 3.0]]
+    labels = ("nothing", "scratch")
+    found = segment(
+        logits, manifest.decoder, same((2, 1)), activation=manifest.activation, labels=labels, confidence=0.7
+    )
+    assert found.class_map.tolist() == [[0, 1]]
+    found = segment(logits, manifest.decoder, same((2, 1)), activation=manifest.activation, labels=labels)
+    assert found.class_map.tolist() == [[1, 1]]

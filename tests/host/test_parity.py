@@ -241,6 +241,24 @@ def test_a_segmenter_keeps_its_own_threshold(task, confidence):
     assert run.settings_for(manifest, backend=None, threads=2).confidence == confidence
 
 
+def test_embeddings_are_told_by_their_cosine():
+    def answering(*numbers):
+        vector = np.array(numbers, np.float32)
+        return made_up_model("embedding", (), lambda _image: Embedding(vector=vector, normalised=False))
+
+    first, second = answering(1, 0), answering(0.8, 0.6)
+    found = run.check(first, second, run.find_pictures([PHOTOS], 1), run.Limits(), warn=pytest.fail)
+    assert (found.predictions.mean_iou, found.predictions.least_iou) == (None, None)
+    target = io.StringIO()
+    Console(file=target, width=160).print(tables.parity(first, second, found))
+    said = target.getvalue()
+    assert "vectors agree (cosine from 0.99)" in said
+    assert "0.8000  0.8000" in said
+    assert "IoU" not in said
+    assert "pixels agree" not in said
+    assert "confidence" not in said
+
+
 def test_models_for_different_tasks(shipped):
     other = made_up_model("detection", (), lambda _image: said())
     with pytest.raises(UsageError, match=r"efficientnet-lite0 is a model for classification and made-up for detection"):

@@ -56,10 +56,10 @@ class PredictionDifference:
     label_agreement: float | None
     """Share of the pairs."""
     mean_iou: float | None
-    """Of the pairs' boxes; of the class maps in segmentation; None in classification."""
+    """Of the pairs' boxes; of the class maps in segmentation; None in classification and of embeddings."""
     least_iou: float | None
     mean_confidence: float | None
-    """Mean absolute difference of the pairs' confidence."""
+    """Mean absolute difference of the pairs' confidence; of embeddings, 1 less the cosine."""
     most_confidence: float | None
 
 

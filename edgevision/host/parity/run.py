@@ -142,7 +142,7 @@ def check(
     if not agreements:
         raise ImageError(f"none of the {len(pictures)} pictures can be read")
     outputs = tuple(difference.result() for difference in differences)
-    predictions = summarise(agreements, boxes=first.manifest.task != "classification")
+    predictions = summarise(agreements, boxes=first.manifest.task in {"detection", "segmentation"})
     return Parity(
         pictures=len(agreements),
         left_out=len(pictures) - len(agreements),

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgevision.host.parity.predictions import MATCH_IOU
+from edgevision.host.parity.predictions import MATCH_IOU, SAME_DIRECTION
 from edgevision.host.parity.run import Parity
 from edgevision.pipeline import Model
 
@@ -60,10 +60,14 @@ def _predictions(found: Parity, task: str) -> RenderableType:
         table.add_row("IoU, mean and least", f"{_number(said.mean_iou, '.3f')}  {_number(said.least_iou, '.3f')}")
     elif task == "classification":
         table.add_row("top-1 agrees", _number(said.agreement, ".1%"))
+    elif task == "embedding":
+        cosines = [None if less is None else 1 - less for less in (said.mean_confidence, said.most_confidence)]
+        table.add_row(f"vectors agree (cosine from {SAME_DIRECTION:g})", _number(said.agreement, ".1%"))
+        table.add_row("cosine, mean and least", "  ".join(_number(cosine, ".4f") for cosine in cosines))
     else:
         table.add_row("pixels agree", _number(said.agreement, ".1%"))
         table.add_row("IoU, mean and least", f"{_number(said.mean_iou, '.3f')}  {_number(said.least_iou, '.3f')}")
-    if task != "segmentation":
+    if task in {"detection", "classification"}:
         table.add_row(
             "confidence differs by, mean and most",
             f"{_number(said.mean_confidence, '.4f')}  {_number(said.most_confidence, '.4f')}",
