@@ -189,7 +189,7 @@ def table(feed: Feed, port: int) -> RenderableType:
         grid.add_row(
             name,
             Text(camera.state, style="green" if camera.state == "live" else "yellow"),
-            camera.label,
+            Text(camera.label),  # rich would take `[left]` in a string for its markup
             "" if camera.confidence is None else f"{camera.confidence:.2f}",
             "" if camera.latency_ms is None else f"{camera.latency_ms:.1f} ms",
             f"{camera.fps:.1f}",

@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, exit statuses, and no traceback for a user's mistake."""
 
+import io
 import json
 import os
 import signal
@@ -8,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import edgevision
 from edgevision.cli import COMMANDS
+from edgevision.demo import show
+from edgevision.demo.feed import CameraFeed, Feed
 
 PHOTOS = Path(edgevision.__file__).parent / "data" / "photos"
 
@@ -93,6 +97,14 @@ def test_names_with_brackets_are_shown_as_they_are(command_line, tmp_path, monke
     done = command_line("models", "list")
     assert done.returncode == 0, done.stderr
     assert "mine[left]" in done.stdout
+
+
+def test_the_demos_table_shows_labels_as_they_are():
+    feed = Feed("127.0.0.1", 1, "t/#")
+    feed.cameras["c"] = CameraFeed(label="crack [/edge]")
+    target = io.StringIO()
+    Console(file=target, width=160).print(show.table(feed, 1))
+    assert "crack [/edge]" in target.getvalue()
 
 
 def test_pictures_of_equal_names_are_all_saved(command_line, tmp_path):
