@@ -180,6 +180,11 @@ class ModelGroup:
             if station.camera.stopped.is_set() and self._exchange.is_done(name):
                 _lose(station)
 
+    def alarms(self) -> tuple[str, ...]:
+        """What a person should see of the cameras and their states do not tell."""
+        told = ((name, station.camera.trouble) for name, station in self.stations.items())
+        return tuple(f"camera {name}: {trouble}" for name, trouble in told if trouble)
+
     def telemetry(self, interval_s: float) -> dict[str, CameraTelemetry]:
         """Each camera's counts; begins a new interval."""
         return {name: _camera_telemetry(station, interval_s) for name, station in self.stations.items()}

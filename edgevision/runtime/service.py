@@ -163,7 +163,7 @@ class Service:
                 self._take_over(reload)
             for group in self._groups.values():
                 group.check()
-            self._device.check_alarms()
+            self._device.check_alarms(alarm for group in self._groups.values() for alarm in group.alarms())
             if self._device.telemetry_is_due():
                 self.send_telemetry()
             if self._clock.monotonic_ns() - self._trimmed_ns >= TRIM_EVERY_S * 1e9:
