@@ -85,7 +85,8 @@ class BaselineFile:
             return None
         except OSError as failure:
             raise self._trouble("read", failure) from failure
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        # Not of its content alone: rights that are given to us are a change, too.
+        return found.st_ctime_ns, found.st_ino, found.st_size
 
     def load(self) -> Baseline | None:
         """The baseline; None where there is none yet.

@@ -124,7 +124,7 @@ class Camera:
         self._watch = watch
         self._watch_files = watch_files
         self._late_after_ns = None if late_after_s is None else int(late_after_s * 1e9)
-        self._live = True
+        self._live = False  # until there is a source
         self._verdict = _BELIEVED
         """Of the newest frame."""
         self._stall_after_ns = int(stall_after_s * 1e9)
@@ -238,6 +238,17 @@ class Camera:
         if self._watch is not None:
             self._watch.focus.look_at_file()
 
+    @property
+    def trouble(self) -> str:
+        """What of the watch over its pictures is off although it is asked for, in words; empty where nothing is."""
+        if self._watch is None or not self._is_watched:
+            return ""
+        return self._watch.focus.trouble
+
+    @property
+    def _is_watched(self) -> bool:
+        return self._live or self._watch_files
+
     def _read_for_ever(self) -> None:
         try:
             while not self._stopping.is_set() and not self._read_once():
@@ -290,7 +301,7 @@ class Camera:
         return True
 
     def _judge(self, frame: Frame) -> Verdict:
-        if self._watch is None or not (self._live or self._watch_files):
+        if self._watch is None or not self._is_watched:
             return _BELIEVED
         return self._watch.see(frame)
 

@@ -191,15 +191,16 @@ class Device:
         if self.composer.deliveries.status.enabled:
             self.publish(self._status())
 
-    def check_alarms(self) -> None:
+    def check_alarms(self, cameras: Iterable[str] = ()) -> None:
         """Tell on the device's status what changed and a person should see.
 
         A disk that fails, a sink that could not be opened again, a certificate that ends, a model that is left out, an engine
-        that is being built or has taken over, and its return to what it was.
+        that is being built or has taken over, and its return to what it was. With it, what `cameras` have to say.
         """
         not_open = (f"sinks are not open, and nothing reaches them: {self._not_open}",) if self._not_open else ()
         left_out = tuple(f"model {name} is left out: {why}" for name, why in self.refused.items())
         alarms = not_open + sink_alarms(self.sinks) + self._certificate.look(self._config.mqtt) + left_out
+        alarms += tuple(cameras)
         if alarms == self._alarms and self._where_models_run() == self._executions:
             return
         for alarm in alarms:

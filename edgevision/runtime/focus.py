@@ -28,7 +28,7 @@ class Focus:
     """`see` and `take_over` by the camera's thread, `look_at_file` by another."""
 
     def __init__(self, name: str, section: HealthSection, *, store: BaselineStore, clock: Clock) -> None:
-        """Reads the baseline; one that cannot be read is told, and `blurred` is off."""
+        """Reads the baseline; one that cannot be read is told and is a `trouble`, and `blurred` is off."""
         self.sharpness: float | None = None
         """`picture.sharpness` when it was measured last; None where the picture shows nothing that could be sharp."""
         self._name = name
@@ -40,11 +40,20 @@ class Focus:
         self._samples = array("d")
         self._sample_at_ns = 0
         self._good_since_ns: int | None = None
-        self._told_size = False
+        self._unread = ""
+        """Why the file could not be read when it was looked at last; empty where it could."""
+        self._misfit = ""
+        """Why the picture cannot be measured against the baseline; empty where it can."""
         self._stamp: Stamp | None = None
         self._fresh: tuple[Baseline | None, bool] | None = None
         """Read by `look_at_file`, and not taken over yet: the baseline, and whether one is to be made."""
         self._baseline, self._learns = self._read() if self._wanted else (None, False)
+
+    @property
+    def trouble(self) -> str:
+        """Why `blurred` is off although it is asked for; empty where it is on, or its baseline is being made."""
+        trouble = self._unread or self._misfit
+        return f"blurred is off: {trouble}" if trouble else ""
 
     def look_at_file(self) -> None:
         """Read the baseline again where its file has changed; may wait for the disk."""
@@ -54,7 +63,8 @@ class Focus:
             stamp = self._store.stamp()
         except StateError:
             return  # a disk in trouble, of which others tell: what is in memory serves on
-        if stamp != self._stamp:
+        # No file, after one of which nothing could be told, is a change, too.
+        if stamp != self._stamp or (self._unread and stamp is None):
             self._fresh = self._read()
 
     def _read(self) -> tuple[Baseline | None, bool]:
@@ -62,8 +72,10 @@ class Focus:
             self._stamp = self._store.stamp()
             found = self._store.load()
         except StateError as failure:
-            _log.warning("camera has no baseline", extra={"fields": {"camera": self._name, "reason": str(failure)}})
+            self._unread = str(failure)
+            _log.warning("camera has no baseline", extra={"fields": {"camera": self._name, "reason": self._unread}})
             return None, False
+        self._unread = ""
         return found, found is None
 
     def take_over(self) -> bool:
@@ -72,7 +84,7 @@ class Focus:
         if fresh is None or fresh == (self._baseline, self._learns):
             return False
         before, (self._baseline, self._learns) = self._baseline, fresh
-        self._told_size = False
+        self._misfit = ""
         self.doubt()
         fields = {"camera": self._name, "file": str(self._store.path)}
         if self._baseline is not None:
@@ -91,8 +103,12 @@ class Focus:
         self._measured_at_ns = now_ns
         height, width = frame.image.shape[:2]
         if baseline is not None and (width, height) != (baseline.width, baseline.height):
-            self._tell_size(width, height, baseline)
+            self._tell_misfit(
+                f"{self._store.path} was made of pictures of {baseline.width}x{baseline.height}, these are "
+                f"{width}x{height}; delete the file (edgevision baseline --clear) to make a new one"
+            )
             return None
+        self._misfit = ""
         self.sharpness = value = picture.sharpness(frame.image)
         if value is None:
             return None
@@ -114,11 +130,11 @@ class Focus:
             self._sample_at_ns = now_ns + self._after_ns // _BASELINE_SAMPLES
         if now_ns - self._good_since_ns < self._after_ns:
             return
-        self._learns = False
         sharpness, made_at = median(self._samples), timestamp(self._clock.time_ns())
         self.doubt()
         if sharpness <= 0:
-            return
+            return  # nothing can be measured against that: it is learnt anew
+        self._learns = False
         self._baseline = Baseline(version=1, sharpness=sharpness, width=width, height=height, made_at=made_at)
         fields = {"camera": self._name, "file": str(self._store.path), "sharpness": round(sharpness, 4)}
         try:
@@ -128,11 +144,8 @@ class Focus:
         else:
             _log.info("camera baseline made", extra={"fields": fields})
 
-    def _tell_size(self, width: int, height: int, baseline: Baseline) -> None:
-        if not self._told_size:
-            self._told_size = True
-            reason = (
-                f"{self._store.path} was made of pictures of {baseline.width}x{baseline.height}, these are "
-                f"{width}x{height}: `blurred` is off; delete the file (edgevision baseline --clear) to make a new one"
-            )
-            _log.warning("camera baseline does not fit", extra={"fields": {"camera": self._name, "reason": reason}})
+    def _tell_misfit(self, reason: str) -> None:
+        if reason != self._misfit:
+            self._misfit = reason
+            fields = {"camera": self._name, "reason": f"{reason}; until then `blurred` is off"}
+            _log.warning("camera baseline does not fit", extra={"fields": fields})

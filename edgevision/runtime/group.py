@@ -186,6 +186,11 @@ class ModelGroup:
             for station in self.stations.values():
                 station.camera.status.tell(self._tell)
 
+    def alarms(self) -> tuple[str, ...]:
+        """What a person should see of the cameras and their states do not tell."""
+        told = ((name, station.camera.trouble) for name, station in self.stations.items())
+        return tuple(f"camera {name}: {trouble}" for name, trouble in told if trouble)
+
     def telemetry(self, interval_s: float) -> dict[str, CameraTelemetry]:
         """Each camera's counts; begins a new interval."""
         return {name: _camera_telemetry(station, interval_s) for name, station in self.stations.items()}

@@ -176,7 +176,7 @@ class Service:
                 group.check()
             if self._device.reopen():
                 self._tell_states()
-            self._device.check_alarms()
+            self._device.check_alarms(alarm for group in self._groups.values() for alarm in group.alarms())
             if self._device.telemetry_is_due():
                 self.send_telemetry()
             if self._clock.monotonic_ns() - self._trimmed_ns >= TRIM_EVERY_S * 1e9:

@@ -153,6 +153,10 @@ class Filming:
         self.watch = PictureWatch("a", section, late_after_s=2.0, baseline=self.file, clock=WallClock())
         self.now_ns, self.noise = 0, np.random.default_rng(0)
 
+    @property
+    def trouble(self):
+        return self.watch.focus.trouble
+
     def show(self, image, seconds):
         verdicts = []
         for _ in range(round(seconds * 10)):
@@ -189,17 +193,27 @@ def test_a_damaged_baseline_is_one_line_and_switches_the_check_off(tmp_path, cap
     filming.file.path.write_text('{"sharpness": ')
     with pytest.raises(StateError, match=r"baseline\.json: is damaged; delete it"):
         filming.file.load()
-    assert {verdict.state for verdict in Filming(tmp_path).show(chessboard(), 8)} == {"live"}
+    filming = Filming(tmp_path)
+    assert {verdict.state for verdict in filming.show(chessboard(), 8)} == {"live"}
     assert [record.message for record in caplog.records] == ["camera has no baseline"]
+    assert filming.trouble == f"blurred is off: {filming.file.path}: is damaged; delete it, and a new baseline is made"
     assert filming.file.path.read_text() == '{"sharpness": '
 
 
 def test_a_baseline_of_another_size_is_told_once(tmp_path, caplog):
     filming = Filming(tmp_path)
-    filming.file.save(Baseline(version=1, sharpness=1.0, width=1, height=1, made_at="x"))
-    assert {verdict.state for verdict in Filming(tmp_path).show(blurred(chessboard()), 5)} == {"live"}
+    filming.file.save(Baseline(version=1, sharpness=0.1, width=64, height=48, made_at="x"))
+    filming = Filming(tmp_path)
+    assert filming.trouble == ""
+    assert {verdict.state for verdict in filming.show(blurred(chessboard()), 5)} == {"live"}
     assert [record.message for record in caplog.records] == ["camera baseline does not fit"]
     assert "640x480" in caplog.records[0].fields["reason"]
+    assert filming.trouble.startswith(
+        f"blurred is off: {filming.file.path} was made of pictures of 64x48, these are 640x480"
+    )
+    # The camera is set to the size that it had.
+    filming.show(chessboard((48, 64)), 2)
+    assert filming.trouble == ""
 
 
 def test_a_baseline_that_cannot_be_kept_serves_until_the_end(tmp_path, caplog):
@@ -253,6 +267,47 @@ def test_a_baseline_that_becomes_damaged_is_told_once_and_mended_by_a_good_one(t
     assert {verdict.state for verdict in filming.show(blurred(chessboard()), 8)} == {"live"}
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told == ["camera has no baseline"]
+    assert "is damaged" in filming.trouble
     filming.file.save(good)
     filming.watch.focus.look_at_file()
+    assert filming.trouble == ""
     assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"
+
+
+def test_a_baseline_that_is_not_ours_to_read_is_taken_over_when_it_is(tmp_path, monkeypatch):
+    Filming(tmp_path).show(chessboard(), 6)
+    load = BaselineFile.load
+
+    def refuse(file):
+        raise StateError(f"{file.path}: cannot be read: Permission denied")
+
+    monkeypatch.setattr(BaselineFile, "load", refuse)
+    filming = Filming(tmp_path)
+    assert "Permission denied" in filming.trouble
+    monkeypatch.setattr(BaselineFile, "load", load)
+    filming.file.path.chmod(0o640)
+    filming.watch.focus.look_at_file()
+    assert filming.trouble == ""
+    assert filming.show(blurred(chessboard()), 4)[-1].state == "blurred"
+
+
+def test_a_state_folder_that_could_not_be_entered_is_looked_at_again(tmp_path):
+    (tmp_path / "cameras").write_text("a file, where a folder should be")
+    filming = Filming(tmp_path)
+    assert "Not a directory" in filming.trouble
+    filming.watch.focus.look_at_file()
+    (tmp_path / "cameras").unlink()
+    filming.watch.focus.look_at_file()
+    assert filming.trouble == ""
+    filming.show(chessboard(), 8)
+    assert filming.file.load() is not None
+
+
+def test_a_baseline_is_learnt_anew_where_nothing_was_sharp(tmp_path, monkeypatch):
+    filming = Filming(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("edgevision.picture.sharpness", lambda _: 0.0)
+        filming.show(chessboard(), 8)
+    assert filming.file.load() is None
+    filming.show(chessboard(), 8)
+    assert filming.file.load() is not None

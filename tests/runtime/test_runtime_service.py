@@ -18,6 +18,7 @@ from edgevision.publish import _spool_keeper
 from edgevision.publish.base import SinkContext
 from edgevision.publish.memory import Options as MemoryOptions
 from edgevision.publish.memory import create as create_memory
+from edgevision.runtime.baseline import BaselineFile
 from edgevision.runtime.crashes import SafeMode
 from edgevision.runtime.service import Reload, Service
 
@@ -344,6 +345,32 @@ def test_a_model_that_fails_makes_its_cameras_failed_and_back_again(monkeypatch)
     assert states == ["starting", "live", "failed", "live", "off"]
     assert kept.of("telemetry")[-1]["cameras"]["a"]["failed"] == 5
     assert {result["camera_state"] for result in kept.of("a/results")} == {"live"}
+
+
+def test_a_watch_for_blur_that_is_off_is_an_alarm_until_it_is_on_again(tmp_path):
+    state = tmp_path / "state"
+    file = BaselineFile.of(state, "a").path
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    unwatched = BaselineFile.of(state, "b").path
+    unwatched.parent.mkdir()
+    unwatched.write_text("{")
+    one = camera(source={"type": "synthetic", "live": True}, fps=10)
+    files = camera("b", source={"type": "images", "path": str(PHOTOS), "loop": True}, fps=10)
+    settings = make([one, files]).model_copy(update={"state_dir": state})
+    told = []
+
+    def until(message):
+        if message.topic != "edgevision/box/status":
+            return False
+        content = json.loads(message.payload)
+        if content["alarms"]:
+            told.append(content)
+            file.unlink(missing_ok=True)
+        return bool(told) and content["alarms"] == [] and content["seq"] > told[0]["seq"]
+
+    run(settings, until)
+    assert told[0]["alarms"] == [f"camera a: blurred is off: {file}: is damaged; delete it, and a new baseline is made"]
 
 
 def test_a_disk_that_fails_is_an_alarm_on_the_device_status_and_its_return_ends_it(tmp_path, monkeypatch):
