@@ -141,6 +141,13 @@ class Device:
             if self._held is None:
                 self._held, self._held_bytes, self._held_lost = [], 0, 0
 
+    def give_up_held(self) -> None:
+        """The end: what was held for sinks that could not be opened again is lost, and that is said."""
+        with self._sinks_lock:
+            lost, self._held = len(self._held or ()) + self._held_lost, None
+        if lost:
+            _log.error("messages are lost: their sinks could not be opened again", extra={"fields": {"count": lost}})
+
     def reopen(self) -> bool:
         """Try again what could not be opened, now and then; True when it is open. What is published till then is held."""
         if not self._not_open or self._clock.monotonic_ns() < self._reopen_at_ns:

@@ -217,6 +217,7 @@ class Service:
     def _end(self, reason: str, left_s: Callable[[], float] = lambda: PART_STOP_S, keep: Collection[str] = ()) -> None:
         self._announce("offline", reason)
         self._device.close_sinks(left_s, keep=keep)
+        self._device.give_up_held()
 
     @property
     def stations(self) -> Mapping[str, Station]:
@@ -326,7 +327,7 @@ class Service:
         self._refused.clear()
         self._refused.update(still)
         if still:
-            self._tell_left_out()
+            self._tell_left_out(events=False)
         for name, new in loaded.items():
             self._start_group(name, new)
         for group in self._groups.values():

@@ -4,7 +4,7 @@ import json
 import threading
 from pathlib import Path
 
-from support_brokers import PATIENCE_S
+from support_brokers import PATIENCE_S, HandClock
 
 from edgevision import config, documents
 from edgevision.publish.base import SinkContext
@@ -25,6 +25,23 @@ def make(models, folder, **more):
         **more,
     }
     return config.from_document(documents.Document(file="t", data=data, lines={}), folder=Path(), environ={})
+
+
+class SteppingClock(HandClock):
+    """In steps of `step_s` where that is given; what waits is told that its event is set after `last_s`."""
+
+    def __init__(self, last_s, *, step_s=None, on_step=lambda now_s: None):
+        super().__init__()
+        self._last_s, self._step_s, self._on_step = last_s, step_s, on_step
+
+    @property
+    def now_s(self):
+        return self.now_ns // 10**9
+
+    def wait(self, event, seconds):
+        is_set = super().wait(event, self._step_s or seconds)
+        self._on_step(self.now_s)
+        return is_set or self.now_s > self._last_s
 
 
 class Watched:

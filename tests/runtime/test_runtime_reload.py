@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import yaml
-from runtime_support import Watched, make
+from runtime_support import SteppingClock, Watched, make
 from support_brokers import Listener, Mosquitto, free_port, wait_until
 
 from edgevision import assembly, model_store
@@ -175,27 +175,33 @@ def test_sinks_that_were_made_beside_one_that_cannot_be_are_closed_again(tmp_pat
 
 
 def test_a_run_that_a_reload_began_becomes_good_as_well(tmp_path, monkeypatch):
-    class Stepping:
-        def __init__(self):
-            self.now_ns = 0
-
-        def time_ns(self):
-            return self.now_ns
-
-        def monotonic_ns(self):
-            return self.now_ns
-
-        def wait(self, event, seconds):
-            self.now_ns += 10**11
-            if self.now_ns == 10**12:
-                asked.set()
-            return self.now_ns > 25 * 10**11
-
     asked = threading.Event()
+    clock = SteppingClock(last_s=2500, step_s=100, on_step=lambda now_s: asked.set() if now_s == 1000 else None)
     settings = make(MODELS, tmp_path)
-    journal = CrashJournal(tmp_path, "box", clock=(clock := Stepping()), after=3)
+    journal = CrashJournal(tmp_path, "box", clock=clock, after=3)
     times: list[int] = []
-    monkeypatch.setattr(journal, "good", lambda: times.append(clock.now_ns // 10**9))
+    monkeypatch.setattr(journal, "good", lambda: times.append(clock.now_s))
     service = Service(settings, clock=clock, journal=journal)
     service.wait(threading.Event(), reload=Reload(requested=asked, load=lambda: (settings, SafeMode())))
     assert times == [700, 1700]
+
+
+def test_what_was_held_for_a_sink_that_never_opened_is_told_at_the_end(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(device, "REPLACED_CLOSE_S", 0.2)
+    held: list[JournalLock] = []
+    release = JournalLock.release
+
+    def keep(lock):
+        held.append(lock)
+
+    monkeypatch.setattr(JournalLock, "release", keep)
+    address = {"host": "127.0.0.1", "port": free_port()}
+    with Watched(make(MODELS, tmp_path, mqtt=address)) as daemon:
+        daemon.wait_for("m-eye/results")
+        daemon.reload(make(MODELS, tmp_path, mqtt={**address, "keepalive_s": 7}))
+        daemon.wait_for("status", lambda told: told["alarms"])
+        daemon.wait_for("m-eye/results")
+    (lost,) = [record for record in caplog.records if record.message.startswith("messages are lost: their sinks")]
+    assert lost.fields["count"] > 0
+    for lock in held:
+        release(lock)

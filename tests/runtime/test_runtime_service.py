@@ -9,6 +9,7 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
+from runtime_support import SteppingClock
 from support_brokers import free_port
 
 from edgevision import asyncapi, config, documents, messages
@@ -446,25 +447,9 @@ def test_a_reload_counts_on_and_takes_the_old_answers_back():
 
 
 def test_unused_pages_go_back_twice_a_minute(monkeypatch):
-    class Stepping:
-        """Time that passes by waiting for it alone."""
-
-        def __init__(self):
-            self.now_ns = 0
-
-        def time_ns(self):
-            return self.now_ns
-
-        def monotonic_ns(self):
-            return self.now_ns
-
-        def wait(self, event, seconds):
-            self.now_ns += int(seconds * 1e9)
-            return event.is_set() or self.now_ns > 100e9
-
     times: list[int] = []
-    clock = Stepping()
-    monkeypatch.setattr("edgevision.runtime.service.give_pages_back", lambda: times.append(clock.now_ns // 10**9))
+    clock = SteppingClock(last_s=100)
+    monkeypatch.setattr("edgevision.runtime.service.give_pages_back", lambda: times.append(clock.now_s))
     service = Service(make([camera()]), clock=clock)
     service.wait(threading.Event())
     assert times == [30, 60, 90]
